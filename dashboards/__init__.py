@@ -1,0 +1,1 @@
+"""The archive's web pages, served from the catalogue."""

@@ -1,0 +1,5 @@
+"""The Robo-AO archive as a Dagster code location."""
+
+from importlib.metadata import version
+
+__version__ = version("roboao-archive")

@@ -1,0 +1,1 @@
+"""The archive's products as software-defined assets, one module a stage."""

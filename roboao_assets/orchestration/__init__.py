@@ -1,0 +1,1 @@
+"""How Dagster is used here: partitions, resources, the Dask cluster, which failures are retried."""

@@ -1,0 +1,104 @@
+"""Where everything stands in the archive tree. No other module joins path names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ArchivePaths:
+    """The archive tree below `root`: every path is derived here.
+
+    Nights are `YYYYMMDD`, observations their id, pipelines `bright_star`,
+    `faint_star` or `extended_object`.
+    """
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """Nights and their observations, in time order: what Dagster's partitions are made from."""
+        return self.root / "manifest.json"
+
+    @property
+    def psf_library(self) -> Path:
+        """The PSF library: a cube and a table."""
+        return self.root / "psf_library.fits"
+
+    def night(self, night: str) -> Path:
+        """Folder of a night."""
+        return self.root / night
+
+    def master_dark(self, night: str, mode: str) -> Path:
+        """Master dark of a mode key: `0`, `6`..`10`, or those with `4` appended (quarter frame)."""
+        return self.night(night) / "calib" / f"dark_{mode}.fits"
+
+    def master_flat(self, night: str, filter_name: str) -> Path:
+        """Master flat of a filter, full frame."""
+        return self.night(night) / "calib" / f"flat_{filter_name}.fits"
+
+    def bad_pixel_mask(self, night: str) -> Path:
+        """Bad-pixel mask, full frame (uint8, 1 = bad)."""
+        return self.night(night) / "calib" / "bad_pixels.fits"
+
+    def observation(self, night: str, observation: str) -> Path:
+        """Folder of an observation."""
+        return self.night(night) / observation
+
+    def pipeline(self, night: str, observation: str, pipeline: str) -> Path:
+        """Folder of a pipeline's products of an observation."""
+        return self.observation(night, observation) / pipeline
+
+    def stack(self, night: str, observation: str, percent: int) -> Path:
+        """Bright-star stack of the best `percent` of the frames."""
+        return self.pipeline(night, observation, "bright_star") / f"{percent}p.fits"
+
+    def stack_sum(self, night: str, observation: str) -> Path:
+        """Median of the interleaved averages, raw pixels."""
+        return self.pipeline(night, observation, "bright_star") / "sum.fits"
+
+    def frames_table(self, night: str, observation: str) -> Path:
+        """`frames.txt`."""
+        return self.pipeline(night, observation, "bright_star") / "frames.txt"
+
+    def sorted_table(self, night: str, observation: str) -> Path:
+        """`sorted.txt`."""
+        return self.pipeline(night, observation, "bright_star") / "sorted.txt"
+
+    def preview(self, night: str, observation: str, pipeline: str, kind: str) -> Path:
+        """Preview of `kind` `full` or `cropped`."""
+        folder = self.pipeline(night, observation, pipeline) / "preview"
+        return folder / f"{observation}_{kind}.png"
+
+    def strehl_table(self, night: str, observation: str, pipeline: str) -> Path:
+        """Strehl text file."""
+        folder = self.pipeline(night, observation, pipeline) / "strehl"
+        return folder / f"{observation}_strehl.txt"
+
+    def strehl_box(self, night: str, observation: str, pipeline: str) -> Path:
+        """The box that the Strehl ratio was measured in."""
+        folder = self.pipeline(night, observation, pipeline) / "strehl"
+        return folder / f"{observation}_box.fits"
+
+    def pca(self, night: str, observation: str, pipeline: str, name: str) -> Path:
+        """High-contrast product `name`: `pca.fits`, `pca.png`, `contrast_curve.txt`, ..."""
+        return self.pipeline(night, observation, pipeline) / "pca" / f"{observation}_{name}"
+
+    def seeing_preview(self, night: str, exposure: str) -> Path:
+        """Preview of an AO-off exposure and its fit."""
+        return self.night(night) / "summary" / "seeing" / f"{exposure}.png"
+
+    def seeing_table(self, night: str) -> Path:
+        """`seeing.YYYYMMDD.txt`."""
+        return self.night(night) / "summary" / "seeing" / f"seeing.{night}.txt"
+
+    def seeing_plot(self, night: str) -> Path:
+        """`seeing.YYYYMMDD.png`."""
+        return self.night(night) / "summary" / "seeing" / f"seeing.{night}.png"
+
+    def summary_plot(self, night: str, kind: str) -> Path:
+        """Night plot of `kind` `strehl` or `contrast_curve`."""
+        return self.night(night) / "summary" / f"{kind}.{night}.png"
+
+    def psf_candidate(self, night: str, observation: str, suffix: str) -> Path:
+        """PSF-library candidate of an observation (`suffix` `fits` or `png`)."""
+        return self.night(night) / "summary" / "psflib" / f"{observation}.{suffix}"

@@ -1,0 +1,228 @@
+"""Every setting of the archive: one class, environment variables over `roboao.toml`.
+
+Environment variables are named `ROBOAO_<SETTING>`, those of a group
+`ROBOAO_<GROUP>__<SETTING>`. The file is `roboao.toml` in the working directory,
+or the one that `ROBOAO_CONFIG` names. An unknown key is refused by its name.
+"""
+
+import hashlib
+import json
+import os
+import tomllib
+from datetime import UTC, date, datetime
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from typing_extensions import Annotated
+
+from roboao_assets.science.errors import SettingsError
+from roboao_assets.science.instrument import FilterProfile, InstrumentProfile, select_profile
+
+# Variables of this prefix that are no settings: where the settings file is, and the tests' own.
+_NOT_SETTINGS = ("ROBOAO_CONFIG", "ROBOAO_TEST_")
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the group's values: a product made with other settings is another product."""
+        return hashlib.sha256(
+            json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+        ).hexdigest()
+
+
+class CalibrationSettings(_Group):
+    """Master darks and flats."""
+
+    min_dark_files: int = Field(10, ge=1, description="fewer dark files: no calibration")
+    min_flat_files: int = Field(5, ge=1, description="fewer flat files: no calibration")
+    clip_sigma: float = Field(3.0, gt=0, description="clipping threshold (standard deviations)")
+    clip_passes: int = Field(2, ge=1, description="passes of the clipped mean")
+    corner_px: int = Field(50, ge=1, description="side of the corner that holds the bias level")
+    bad_pixel_sigma: float = Field(8.0, gt=0, description="deviation that makes a pixel bad")
+
+
+class BrightStarSettings(_Group):
+    """The bright-star stack."""
+
+    selections_percent: tuple[int, ...] = Field(
+        (20, 100), description="best frames stacked (percent); 100 is always made"
+    )
+    pixfrac: float = Field(0.45, gt=0, le=1, description="drop size of the drizzle (raw px)")
+    groups: int = Field(5, ge=3, description="interleaved averages whose median is sum.fits")
+    sample_every: int = Field(3, ge=1, description="frames sampled for the class")
+    min_sampled_frames: int = Field(20, ge=1, description="fewer sampled frames: zero_flux")
+    zero_flux_snr: float = Field(20.0, description="mean SNR below: zero_flux")
+    faint_snr: float = Field(100.0, description="mean SNR below: faint")
+    snr_aperture_px: int = Field(5, ge=1, description="side of the SNR aperture (raw px)")
+    min_flux_fraction: float = Field(
+        0.3, ge=0, lt=1, description="frames with less of the median flux are clouded"
+    )
+    registration_upsampling: int = Field(50, ge=1, description="1 / step of the registration (px)")
+    registration_rounds: int = Field(2, ge=1, description="rounds of template refinement")
+
+    @field_validator("selections_percent")
+    @classmethod
+    def _check_selections(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(not 1 <= v <= 100 for v in value):
+            raise ValueError("each selection is a percentage from 1 to 100")
+        return tuple(sorted({*value, 100}))
+
+
+class SeeingSettings(_Group):
+    """Seeing from AO-off exposures."""
+
+    model: str = Field("moffat", pattern="^(gaussian|moffat)$", description="profile fitted")
+    smoothing_px: float = Field(1.0, ge=0, description="Gaussian smoothing (sigma, raw px)")
+
+
+class HighContrastSettings(_Group):
+    """PCA by reference-star differential imaging, contrast curves."""
+
+    references: int = Field(5, ge=1, description="library PSFs used, best correlated first")
+    components: int = Field(1, ge=1, description="principal components subtracted")
+    highpass: bool = Field(True, description="IUWT high-pass filter before the PCA")
+    highpass_coefficient: int = Field(5, ge=1, description="wavelet planes kept")
+    sigma: float = Field(5.0, gt=0, description="significance of the contrast curve")
+    max_recentre_px: float = Field(5.0, gt=0, description="larger shift of the centre: failure")
+
+
+class CosmicRaySettings(_Group):
+    """Cosmic-ray cleaning (astroscrappy), the original's constants."""
+
+    sigclip: float = 20.0
+    sigfrac: float = 0.3
+    objlim: float = 5.0
+    gain: float = 1.0
+    readnoise: float = 6.5
+    satlevel: float = 65536.0
+    niter: int = 4
+
+
+class Settings(BaseSettings):
+    """All settings of an archive."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ROBOAO_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    raw_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="folders of raw nights, separated like PATH in the environment"
+    )
+    archive_root: Path = Field(Path("archive"), description="the archive tree")
+    catalogue_url: str = Field(
+        "", description="sqlite:///path or mongodb://...; empty: catalogue.sqlite in the archive"
+    )
+    instrument: str = Field("", description="profile used for all data; empty: by camera and date")
+    archiving_start_date: date = Field(date(2012, 1, 1), description="older nights are left alone")
+    dask_scheduler: str = Field("", description="address of a Dask scheduler; empty: local cluster")
+    workers: int = Field(2, ge=1, description="worker processes of the local cluster")
+    threads: int = Field(1, ge=1, description="threads of the kernels in one worker")
+    stage_timeout_s: float = Field(1800.0, gt=0, description="time limit of one observation")
+    sensor_interval_s: int = Field(30, ge=5, description="seconds between looks at the raw roots")
+    settle_s: float = Field(20.0, ge=0, description="raw files younger than this still arrive")
+    dagster_port: int = Field(3000, ge=1, le=65535)
+    dashboard_port: int = Field(5006, ge=1, le=65535)
+
+    calibration: CalibrationSettings = CalibrationSettings()
+    bright_star: BrightStarSettings = BrightStarSettings()
+    seeing: SeeingSettings = SeeingSettings()
+    high_contrast: HighContrastSettings = HighContrastSettings()
+    cosmic_rays: CosmicRaySettings = CosmicRaySettings()
+
+    @field_validator("raw_roots", mode="before")
+    @classmethod
+    def _split_like_path(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("catalogue_url")
+    @classmethod
+    def _check_catalogue_url(cls, value: str) -> str:
+        if value and not value.startswith(("sqlite:///", "mongodb://", "mongodb+srv://")):
+            raise ValueError("must start with sqlite:/// or mongodb://")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments over environment over the file."""
+        file = Path(os.environ.get("ROBOAO_CONFIG", "roboao.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+    @cached_property
+    def resolved_catalogue_url(self) -> str:
+        """`catalogue_url`, or the SQLite catalogue in the archive."""
+        return self.catalogue_url or f"sqlite:///{self.archive_root.absolute()}/catalogue.sqlite"
+
+    @cached_property
+    def instruments(self) -> dict[str, InstrumentProfile]:
+        """The instrument profiles by name."""
+        return load_instruments()
+
+    def profile(self, camera: str, utc: datetime) -> InstrumentProfile:
+        """Return the profile of `camera` at `utc` (UnknownInstrumentError if there is none)."""
+        return select_profile(self.instruments, camera, utc, self.instrument)
+
+
+def load_instruments() -> dict[str, InstrumentProfile]:
+    """Read the instrument profiles that come with the package."""
+    text = resources.files("roboao_assets.storage").joinpath("instruments.toml").read_text()
+    profiles = {}
+    for name, table in tomllib.loads(text).items():
+        filters = {f["name"]: FilterProfile(**f) for f in table.pop("filters")}
+        for key in ("valid_from", "valid_until"):
+            if key in table:
+                table[key] = table[key].astimezone(UTC)
+        profiles[name] = InstrumentProfile(name=name, filters=filters, **table)
+    return profiles
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings from the environment and `roboao.toml`.
+
+    Raises
+    ------
+    SettingsError
+        A key is unknown or a value cannot be used; the message names each.
+    """
+    known = set(Settings.model_fields)
+    for variable in os.environ:
+        if variable.startswith("ROBOAO_") and not variable.startswith(_NOT_SETTINGS):
+            key = variable.removeprefix("ROBOAO_").split("__")[0].lower()
+            if key not in known:
+                raise SettingsError(
+                    f"the environment variable {variable} is no setting of the archive; "
+                    f"the settings are {', '.join(sorted(known))}"
+                )
+    file = os.environ.get("ROBOAO_CONFIG")
+    if file and not Path(file).is_file():
+        raise SettingsError(f"ROBOAO_CONFIG names {file}, and there is no such file")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']} (got {item['input']!r})"
+            for item in error.errors()
+        )
+        raise SettingsError(f"settings that cannot be used: {problems}") from None
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise SettingsError(f"the settings cannot be read: {error}") from error
