@@ -1,0 +1,149 @@
+"""What turns a raw frame into a calibrated one, ready for the kernels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roboao_assets.science.errors import CalibrationMissingError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameCalibration:
+    """Calibration of one camera mode, filter and frame size.
+
+    Attributes
+    ----------
+    dark : ndarray of float32, shape (y, x), or None
+        Taken off each frame, with the frame's bias level.
+    inverse_flat : ndarray of float32, shape (y, x), or None
+        Multiplied in; 1 at bad pixels.
+    weight : ndarray of float32, shape (y, x), or None
+        1, and 0 at bad pixels.
+    corner_px : int
+        Side of the far corner in which a frame's bias level is measured; 0: there is none.
+    """
+
+    dark: NDArray[np.float32] | None = None
+    inverse_flat: NDArray[np.float32] | None = None
+    weight: NDArray[np.float32] | None = None
+    corner_px: int = 0
+
+    @property
+    def bad_pixels(self) -> NDArray[np.bool_] | None:
+        """True where a pixel is not to be used; None: all are good."""
+        return None if self.weight is None else self.weight == 0
+
+    def bias_levels(self, frames: NDArray) -> NDArray[np.float32]:
+        """Bias level of each frame, from its far corner (ADU).
+
+        Parameters
+        ----------
+        frames : ndarray, shape (n, y, x)
+
+        Returns
+        -------
+        ndarray of float32, shape (n,)
+        """
+        side = self.corner_px
+        if side == 0:
+            return np.zeros(len(frames), np.float32)
+        corner = frames[:, -side:, -side:].astype(np.float32)
+        if self.dark is not None:
+            corner -= self.dark[-side:, -side:]
+        values = corner.reshape(len(frames), -1)
+        middle = np.median(values, axis=1, keepdims=True)
+        distance = np.abs(values - middle)
+        # Clipped mean: a median of integers would step by half a unit.
+        limit = 3 * 1.4826 * np.median(distance, axis=1, keepdims=True)
+        kept = distance <= np.maximum(limit, 1.0)
+        return (np.where(kept, values, 0).sum(axis=1) / kept.sum(axis=1)).astype(np.float32)
+
+    def apply(self, image: NDArray, bias: float) -> NDArray[np.float32]:
+        """Return the calibrated image; bad pixels take the median of their good neighbours."""
+        out = image.astype(np.float32) - np.float32(bias)
+        if self.dark is not None:
+            out -= self.dark
+        if self.inverse_flat is not None:
+            out *= self.inverse_flat
+        if self.weight is not None:
+            fill_bad_pixels(out, self.weight == 0)
+        return out
+
+
+def build_calibration(
+    *,
+    dark: NDArray[np.float32],
+    flat: NDArray[np.float32],
+    bad_pixels: NDArray[np.bool_],
+    shape: tuple[int, int],
+    corner_px: int,
+) -> FrameCalibration:
+    """Fit masters to frames of `shape`: the flat and the mask are cut to the centre if need be.
+
+    Parameters
+    ----------
+    dark : ndarray, shape `shape`
+    flat, bad_pixels : ndarray
+        Of `shape`, or larger: quarter frames lie in the centre of the full frame.
+    shape : tuple of int
+        (y, x) of the frames.
+    corner_px : int
+        Side of the corner that holds the bias level.
+
+    Raises
+    ------
+    CalibrationMissingError
+        If the dark is of another shape, or the flat smaller than the frames.
+    """
+    if dark.shape != shape:
+        raise CalibrationMissingError(
+            f"the frames are {shape[1]} x {shape[0]} px and the master dark of their mode is "
+            f"{dark.shape[1]} x {dark.shape[0]} px: darks of this frame size are needed"
+        )
+    flat, bad_pixels = (_cut_centre(a, shape) for a in (flat, bad_pixels))
+    bad = bad_pixels | ~np.isfinite(flat) | (flat <= 0) | ~np.isfinite(dark)
+    inverse = np.where(bad, 1, flat)
+    return FrameCalibration(
+        dark=np.where(np.isfinite(dark), dark, 0).astype(np.float32),
+        inverse_flat=(1 / inverse).astype(np.float32),
+        weight=(~bad).astype(np.float32),
+        corner_px=corner_px,
+    )
+
+
+def _cut_centre(array: NDArray, shape: tuple[int, int]) -> NDArray:
+    spare_y, spare_x = array.shape[0] - shape[0], array.shape[1] - shape[1]
+    if spare_y < 0 or spare_x < 0 or spare_y % 2 or spare_x % 2:
+        raise CalibrationMissingError(
+            f"the frames are {shape[1]} x {shape[0]} px and the flat is {array.shape[1]} x "
+            f"{array.shape[0]} px: they cannot be the centre of it"
+        )
+    y, x = spare_y // 2, spare_x // 2
+    return array[y : y + shape[0], x : x + shape[1]]
+
+
+def fill_bad_pixels(image: NDArray[np.float32], bad: NDArray[np.bool_], reach: int = 2) -> None:
+    """Replace, in place, bad pixels by the median of the good ones within `reach`.
+
+    A bad pixel without any good neighbour takes the median of the image.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (..., y, x)
+    bad : ndarray of bool, shape (y, x)
+    """
+    height, width = bad.shape
+    source = np.where(bad, np.nan, image)
+    for y, x in np.argwhere(bad):
+        around = source[
+            ...,
+            max(0, y - reach) : min(height, y + reach + 1),
+            max(0, x - reach) : min(width, x + reach + 1),
+        ]
+        flat = around.reshape(*around.shape[:-2], -1)
+        good = np.isfinite(flat).any(axis=-1)
+        if np.all(good):
+            image[..., y, x] = np.nanmedian(flat, axis=-1)
+        else:
+            image[..., y, x] = np.nanmedian(source)
