@@ -1,0 +1,68 @@
+"""Stage outcomes as Dagster events: data versions, figures, small inline pictures."""
+
+import base64
+from typing import Any
+
+import dagster as dg
+
+from roboao_assets.pipelines.outcome import StageOutcome
+
+# The tag that decides whether what was made from a product is stale. Without it a night
+# summary looked fresh after one of its observations was redone; a code version beside it
+# made fresh products look stale.
+DATA_VERSION_TAG = "dagster/data_version"
+
+# An inline picture is a row of the event log: larger ones stay in the archive.
+MAX_PREVIEW_BYTES = 64_000
+
+
+def outcome_metadata(outcome: StageOutcome) -> dict[str, Any]:
+    """Return what the asset's page shows of an outcome."""
+    metadata: dict[str, Any] = {"status": outcome.status}
+    if outcome.reason:
+        metadata["reason"] = outcome.reason
+    metadata.update(outcome.metadata)
+    metadata["seconds"] = round(outcome.seconds, 3)
+    if outcome.preview_png is not None:
+        metadata["preview"] = preview_metadata(outcome.preview_png, outcome.stage)
+    return metadata
+
+
+def preview_metadata(png: bytes, name: str) -> dg.MetadataValue:
+    """Return a picture that the pages show inline, or the reason why it is not shown."""
+    if len(png) > MAX_PREVIEW_BYTES:
+        return dg.MetadataValue.text(
+            f"{len(png) // 1000} kB: too large to be shown inline, see the archive"
+        )
+    return dg.MetadataValue.md(
+        f"![{name}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"
+    )
+
+
+def materialize_result(outcome: StageOutcome) -> dg.MaterializeResult:
+    """Return the result of a night's asset. The outcome must not be a failed one."""
+    return dg.MaterializeResult(
+        metadata=outcome_metadata(outcome),
+        data_version=dg.DataVersion(outcome.fingerprint) if outcome.fingerprint else None,
+    )
+
+
+def materialization(observation: str, outcome: StageOutcome) -> dg.AssetMaterialization:
+    """Return the event that says that a product of an observation is there."""
+    return dg.AssetMaterialization(
+        asset_key=outcome.stage,
+        partition=observation,
+        description=outcome.reason or None,
+        metadata=outcome_metadata(outcome),
+        tags={DATA_VERSION_TAG: outcome.fingerprint} if outcome.fingerprint else {},
+    )
+
+
+def failure_observation(observation: str, outcome: StageOutcome) -> dg.AssetObservation:
+    """Return the event that tells, on the page of the asset, why a product is not there."""
+    return dg.AssetObservation(
+        asset_key=outcome.stage,
+        partition=observation,
+        description=outcome.reason,
+        metadata={**outcome_metadata(outcome), "error": outcome.error_type or "-"},
+    )
