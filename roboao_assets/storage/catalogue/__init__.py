@@ -1,0 +1,38 @@
+"""The catalogue: what the archive knows of its observations, nights, previews and users.
+
+One interface, `Catalogue`, and two homes of the same documents: MongoDB (production)
+and SQLite (embedded, the default). `open_catalogue` picks the home by the URL; nobody
+outside this package writes a MongoDB filter or a line of SQL.
+
+Examples
+--------
+>>> with open_catalogue("sqlite:///archive/catalogue.sqlite") as catalogue:  # doctest: +SKIP
+...     bright = catalogue.find_observations(ObservationQuery(strehl=(10.0, None), limit=50))
+"""
+
+from roboao_assets.storage.catalogue.documents import (
+    PIPELINES,
+    new_observation,
+    night_of,
+    product,
+    program_of,
+    psf_candidate_key,
+)
+from roboao_assets.storage.catalogue.home import open_catalogue
+from roboao_assets.storage.catalogue.interface import Catalogue, NightSummary
+from roboao_assets.storage.catalogue.query import SORT_FIELDS, Cone, ObservationQuery
+
+__all__ = [
+    "PIPELINES",
+    "SORT_FIELDS",
+    "Catalogue",
+    "Cone",
+    "NightSummary",
+    "ObservationQuery",
+    "new_observation",
+    "night_of",
+    "open_catalogue",
+    "product",
+    "program_of",
+    "psf_candidate_key",
+]

@@ -1,0 +1,595 @@
+"""The catalogue's interface: what the archive does with it, in the archive's own words.
+
+The meaning of every method is stated once, here. A home only keeps documents: it inserts,
+reads, selects and changes them atomically (the abstract methods at the end).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from roboao_assets.science.errors import CatalogueError
+from roboao_assets.storage.catalogue.change import Change
+from roboao_assets.storage.catalogue.documents import PIPELINES, status_path
+from roboao_assets.storage.catalogue.query import Condition, ObservationQuery, night_bounds
+from roboao_assets.storage.catalogue.values import at_path, now_utc, plain
+
+OBJECTS, NIGHTS, USERS = "objects", "aux", "users"
+
+# What a raw file says of its observation, and nobody else: renewed when it is read again.
+RAW_FACTS = (
+    "name",
+    "science_program.program_id",
+    "date_utc",
+    "telescope",
+    "camera",
+    "filter",
+    "marker",
+    "exposure",
+    "magnitude",
+    "coordinates",
+    "fits_header",
+    "raw_data.location",
+    "raw_data.data",
+)
+# Products below a product are published on their own, so that they do not replace each other.
+_RESERVED_KEYS = {"status", "last_modified", "preview", "strehl", "pca"}
+_PREVIEW_RESERVED_KEYS = {"done", "force_redo", "retries", "reason", "enqueued", "last_modified"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightSummary:
+    """A night in the list of nights.
+
+    Attributes
+    ----------
+    night : str
+        UT date, YYYYMMDD.
+    observations : int
+    seeing_median : float or None
+        Arcsec.
+    done, failed : int
+        Observations with a bright-star stack, and those whose last attempt at it failed.
+    """
+
+    night: str
+    observations: int
+    seeing_median: float | None
+    done: int
+    failed: int
+
+
+class Catalogue(ABC):
+    """The catalogue of an archive; get one from `open_catalogue`.
+
+    Documents are given and returned as dicts with aware UTC times in whole milliseconds; what
+    is returned is the caller's own copy. Every change is atomic and on disk when its method
+    returns. Methods raise CatalogueUnavailableError where the home cannot be reached in time
+    (the call may be repeated), and CatalogueError where it refuses.
+    """
+
+    def __init__(self, url: str, *, read_only: bool) -> None:
+        self._url = url
+        self.read_only = read_only
+
+    def __enter__(self) -> Self:
+        """Return the catalogue itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the catalogue."""
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the URL: the reader opens connections of its own."""
+        return _reopen, (self._url, self.read_only)
+
+    # -- observations ------------------------------------------------------------------------
+
+    def register_observation(self, document: Mapping[str, Any]) -> bool:
+        """Enter an observation, or renew what its raw files say of it.
+
+        Of an observation that is there already only the raw facts (`RAW_FACTS`) are renewed;
+        products, distribution, comment and the program's PIs are nobody's but their owners'.
+
+        Parameters
+        ----------
+        document : mapping
+            See `documents.new_observation`.
+
+        Returns
+        -------
+        bool
+            True if it was not there before.
+        """
+        self._check_writable()
+        document = plain(document)
+        identifier = document.get("_id")
+        if not isinstance(identifier, str) or not identifier:
+            raise CatalogueError("an observation's document has its id as _id; this one has none")
+        if self._insert(OBJECTS, document):
+            return True
+        present = self._get(OBJECTS, identifier) or {}
+        change = Change()
+        for path in RAW_FACTS:
+            value = at_path(document, path, default=_MISSING)
+            if value is not _MISSING and value != at_path(present, path, default=_MISSING):
+                change.assign[path] = value
+        if change.assign:
+            change.assign["raw_data.last_modified"] = now_utc()
+            self._update(OBJECTS, identifier, change)
+        return False
+
+    def observation(self, identifier: str) -> dict[str, Any] | None:
+        """Return an observation's document, None if there is none."""
+        return self._get(OBJECTS, identifier)
+
+    def publish(
+        self, identifier: str, product: str, value: Mapping[str, Any], *, done: bool = True
+    ) -> None:
+        """Hang a product in an observation's document.
+
+        The keys of `value` are set under ``pipelined.<product>``, other keys there stay; the
+        status becomes done, without retries, reason, or a wish to be redone.
+
+        Parameters
+        ----------
+        identifier : str
+        product : str
+            E.g. ``bright_star``, ``bright_star.strehl``, ``bright_star.pca``,
+            ``bright_star.preview``, ``faint_star.pca.preview``.
+        value : mapping
+            Each key replaces what stood there, whole.
+        done : bool
+            False keeps the product open: something of it is known, but it is not finished.
+        """
+        base, status = self._product_paths(product)
+        change = Change(assign={f"{base}.last_modified": now_utc()}, remove=[f"{status}.reason"])
+        reserved = _PREVIEW_RESERVED_KEYS if status == base else _RESERVED_KEYS
+        change.assign |= _keyed(base, value, reserved)
+        change.assign |= {
+            f"{status}.done": done,
+            f"{status}.enqueued": False,
+            f"{status}.force_redo": False,
+            f"{status}.retries": 0,
+        }
+        self._change_observation(identifier, change, f"publishing {product}")
+
+    def record_failure(self, identifier: str, product: str, reason: str) -> int:
+        """Note that making a product failed, and why.
+
+        Returns
+        -------
+        int
+            Failures in a row, this one included.
+        """
+        base, status = self._product_paths(product)
+        change = Change(
+            assign={
+                f"{status}.done": False,
+                f"{status}.enqueued": False,
+                f"{status}.reason": plain(reason),
+                f"{base}.last_modified": now_utc(),
+            },
+            increment={f"{status}.retries": 1},
+        )
+        returning = f"{status}.retries"
+        return self._change_observation(identifier, change, f"failing {product}", returning)
+
+    def record_skip(self, identifier: str, product: str, reason: str) -> None:
+        """Note that a product was not made for a good reason, which is no failure.
+
+        An earlier value of the product stays; the status is open, with the reason, without
+        retries and without a wish to be redone.
+        """
+        base, status = self._product_paths(product)
+        change = Change(
+            assign={
+                f"{status}.done": False,
+                f"{status}.enqueued": False,
+                f"{status}.force_redo": False,
+                f"{status}.retries": 0,
+                f"{status}.reason": plain(reason),
+                f"{base}.last_modified": now_utc(),
+            }
+        )
+        self._change_observation(identifier, change, f"skipping {product}")
+
+    def request_redo(self, identifier: str, product: str) -> None:
+        """Ask, as an operator would, for a product to be made again."""
+        _, status = self._product_paths(product)
+        change = Change(assign={f"{status}.force_redo": True})
+        self._change_observation(identifier, change, f"redoing {product}")
+
+    def set_seeing(self, identifier: str, seeing: Mapping[str, Any]) -> None:
+        """Set an observation's seeing.
+
+        Parameters
+        ----------
+        identifier : str
+        seeing : mapping
+            `median`, `mean` (arcsec) and `nearest`, a pair of time and arcsec; keys that are
+            not given stay.
+        """
+        change = Change(assign=_keyed("seeing", seeing, {"last_modified"}))
+        change.assign["seeing.last_modified"] = now_utc()
+        self._change_observation(identifier, change, "setting its seeing")
+
+    def set_distributed(
+        self, identifier: str, status: bool, location: Sequence[str] | None = None
+    ) -> None:
+        """Mark an observation distributed (its package stands at `location`), or not."""
+        change = Change(assign={"distributed.status": bool(status)})
+        change.assign["distributed.last_modified"] = now_utc()
+        if location is not None:
+            change.assign["distributed.location"] = plain(location)
+        self._change_observation(identifier, change, "marking it distributed")
+
+    def raw_records(self, identifier: str) -> list[dict[str, Any]]:
+        """Return what is known of an observation's raw files, in the order of their frames.
+
+        Returns
+        -------
+        list of dict
+            `name`, `size_bytes`, `mtime_ns`, `sha256`; empty before the first reading.
+        """
+        records = at_path(self._get(OBJECTS, identifier) or {}, "raw_data.files")
+        return records if isinstance(records, list) else []
+
+    def set_raw_records(self, identifier: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Set what is known of an observation's raw files (see `raw_records`)."""
+        records = plain(list(records))
+        change = Change(
+            assign={
+                "raw_data.files": records,
+                "raw_data.data": [record.get("name") for record in records],
+                "raw_data.last_modified": now_utc(),
+            }
+        )
+        self._change_observation(identifier, change, "setting its raw files")
+
+    def find_observations(self, query: ObservationQuery) -> list[dict[str, Any]]:
+        """Return the documents of the observations that match, sorted and cut as asked."""
+        if query.cone is None:
+            return self._select(
+                query.conditions(),
+                sort=(query.sort_field, query.sort[1]),
+                skip=query.skip,
+                limit=query.limit,
+                summary_only=query.summary_only,
+            )
+        inside = self._inside_cone(query)
+        end = query.skip + query.limit if query.limit else None
+        return self._get_many([i for _, i in inside[query.skip : end]], query.summary_only)
+
+    def count_observations(self, query: ObservationQuery) -> int:
+        """Return how many observations match, whatever `skip` and `limit` say."""
+        if query.cone is None:
+            return self._count(query.conditions())
+        return len(self._inside_cone(query))
+
+    # -- nights ------------------------------------------------------------------------------
+
+    def night(self, night: str) -> dict[str, Any] | None:
+        """Return a night's document, None if there is none."""
+        return self._get(NIGHTS, night)
+
+    def nights(self) -> list[NightSummary]:
+        """Return every night that has an observation or a document, newest first."""
+        rows = {row.night: row for row in self._night_rows()}
+        for night, seeing_median in self._night_seeing():
+            row = rows.get(night) or NightSummary(
+                night=night, observations=0, seeing_median=None, done=0, failed=0
+            )
+            if isinstance(seeing_median, int | float):
+                row = NightSummary(**{**vars(row), "seeing_median": float(seeing_median)})
+            rows[night] = row
+        return [rows[night] for night in sorted(rows, reverse=True)]
+
+    def publish_night(
+        self, night: str, section: str, value: Mapping[str, Any], *, done: bool = True
+    ) -> None:
+        """Hang a product in a night's document, which is made if there is none.
+
+        Parameters
+        ----------
+        night : str
+        section : str
+            `calib`, `seeing`, `contrast_curve`, `strehl`, `raw`, ..., or
+            ``psf_lib.<candidate>`` (see `documents.psf_candidate_key`).
+        value : mapping
+            Set key by key under `section`; other keys there stay.
+        done : bool
+        """
+        self._check_night(night, section)
+        reserved = {"done", "retries", "reason", "last_modified"}
+        change = Change(assign=_keyed(section, value, reserved), remove=[f"{section}.reason"])
+        change.assign |= {
+            f"{section}.done": done,
+            f"{section}.retries": 0,
+            f"{section}.last_modified": now_utc(),
+        }
+        self._update(NIGHTS, night, change, upsert=True)
+
+    def record_night_failure(self, night: str, section: str, reason: str) -> int:
+        """Note that making a night's product failed, and why; return the failures in a row."""
+        self._check_night(night, section)
+        change = Change(
+            assign={
+                f"{section}.done": False,
+                f"{section}.reason": plain(reason),
+                f"{section}.last_modified": now_utc(),
+            },
+            increment={f"{section}.retries": 1},
+        )
+        return self._update(
+            NIGHTS, night, change, upsert=True, returning=f"{section}.retries"
+        )
+
+    # -- images ------------------------------------------------------------------------------
+
+    def put_image(
+        self, key: str, png: bytes, *, night: str, observation: str | None = None
+    ) -> None:
+        """Keep a preview image, replacing the one of that key.
+
+        Parameters
+        ----------
+        key : str
+            ``<observation>/<pipeline>/full`` (`cropped`, `pca`, `contrast_curve`),
+            ``<night>/seeing`` (`strehl`, `contrast_curve`) or ``<night>/seeing/<exposure id>``.
+        png : bytes
+            At most 15 MB.
+        night : str
+        observation : str or None
+            None for an image of the whole night.
+        """
+        self._check_writable()
+        night_bounds(night)
+        if not key or not isinstance(png, bytes | bytearray | memoryview):
+            raise CatalogueError("an image is kept as bytes under a key that is not empty")
+        if len(png) > 15_000_000:
+            raise CatalogueError(
+                f"the image {key} has {len(png)} bytes, and the catalogue keeps at most 15000000; "
+                f"draw it smaller"
+            )
+        self._put_image(key, bytes(png), night, observation)
+
+    @abstractmethod
+    def image(self, key: str) -> bytes | None:
+        """Return the image of a key, None if there is none."""
+
+    @abstractmethod
+    def image_keys(
+        self, *, night: str | None = None, observation: str | None = None
+    ) -> list[str]:
+        """Return the keys of the images of a night or observation (or all), in order."""
+
+    # -- claims ------------------------------------------------------------------------------
+
+    def claim(self, subject: str, product: str, owner: str, ttl_s: float) -> bool:
+        """Take the right to make a product, for a while.
+
+        Parameters
+        ----------
+        subject : str
+            Observation id or night.
+        product : str
+        owner : str
+            Who claims; the owner of a claim renews it by claiming again.
+        ttl_s : float
+            Seconds after which the claim is void.
+
+        Returns
+        -------
+        bool
+            False while another owner's claim is valid.
+        """
+        self._check_writable()
+        if not owner or not 0 < ttl_s < 1e9:
+            raise CatalogueError(f"a claim has an owner and lasts > 0 s; got {owner!r}, {ttl_s} s")
+        return self._claim(f"{subject}|{product}", owner, ttl_s)
+
+    def release(self, subject: str, product: str, owner: str) -> bool:
+        """Give a claim back; True if `owner` held it."""
+        self._check_writable()
+        return self._release(f"{subject}|{product}", owner)
+
+    # -- users -------------------------------------------------------------------------------
+
+    def user(self, login: str) -> dict[str, Any] | None:
+        """Return a user's document, None if there is none."""
+        return self._get(USERS, login)
+
+    def users(self) -> list[dict[str, Any]]:
+        """Return every user's document, by login."""
+        return self._all(USERS)
+
+    def put_user(self, login: str, password_hash: str, programs: Sequence[str] | str) -> None:
+        """Enter a user, or change one.
+
+        Parameters
+        ----------
+        login : str
+        password_hash : str
+            Kept as given; never a password.
+        programs : sequence of str or "all"
+        """
+        self._check_writable()
+        if not login:
+            raise CatalogueError("a user has a login; it was empty")
+        if isinstance(programs, str) and programs != "all":
+            raise CatalogueError(f"a user's programs are a list or 'all'; got {programs!r}")
+        change = Change(
+            assign={
+                "password": plain(password_hash),
+                "programs": plain(programs),
+                "last_modified": now_utc(),
+            }
+        )
+        self._update(USERS, login, change, upsert=True)
+
+    def remove_user(self, login: str) -> bool:
+        """Remove a user; True if there was one."""
+        self._check_writable()
+        return self._delete(USERS, login)
+
+    # -- shared work -------------------------------------------------------------------------
+
+    def _inside_cone(self, query: ObservationQuery) -> list[tuple[float, str]]:
+        """Return (separation, id) of every match, sorted as asked."""
+        field, ascending = query.sort_field, query.sort[1]
+        inside = []
+        for identifier, ra_rad, dec_rad in self._positions(query.conditions(), (field, ascending)):
+            separation = query.separation_rad(ra_rad, dec_rad)
+            if separation is not None:
+                inside.append((separation, identifier))
+        if query.sort[0] == "separation":
+            inside.sort(key=lambda item: item[1])
+            inside.sort(key=lambda item: item[0], reverse=not ascending)
+        return inside
+
+    def _product_paths(self, product: str) -> tuple[str, str]:
+        pipeline, _, part = product.partition(".")
+        if pipeline not in PIPELINES or part not in ("", "preview", "strehl", "pca", "pca.preview"):
+            raise CatalogueError(
+                f"there is no product {product!r}; a product is one of {', '.join(PIPELINES)}, "
+                f"optionally with .preview, .strehl, .pca or .pca.preview"
+            )
+        return f"pipelined.{product}", f"pipelined.{status_path(product)}"
+
+    def _change_observation(
+        self, identifier: str, change: Change, doing: str, returning: str = ""
+    ) -> Any:
+        self._check_writable()
+        result = self._update(OBJECTS, identifier, change, returning=returning)
+        if result is None:
+            raise CatalogueError(
+                f"{doing}: the catalogue has no observation {identifier}; register it first"
+            )
+        return result
+
+    def _check_night(self, night: str, section: str) -> None:
+        self._check_writable()
+        night_bounds(night)
+        parts = section.split(".")
+        if len(parts) > 2 or not all(parts) or any(part.startswith("$") for part in parts):
+            raise CatalogueError(
+                f"{section!r} is no section of a night's document; give one name, or "
+                f"psf_lib.<candidate> with the dots of the id as underscores"
+            )
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise CatalogueError("the catalogue was opened for reading only; it was not changed")
+
+    # -- what a home does --------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The URL, without any password: fit for a log."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connections; calling it again does nothing."""
+
+    @abstractmethod
+    def _insert(self, collection: str, document: dict[str, Any]) -> bool:
+        """Insert a document; False if its `_id` is there already."""
+
+    @abstractmethod
+    def _get(self, collection: str, identifier: str) -> dict[str, Any] | None: ...
+
+    @abstractmethod
+    def _get_many(self, identifiers: Sequence[str], summary_only: bool) -> list[dict[str, Any]]:
+        """Return observations in the order of `identifiers`; those gone meanwhile are left out."""
+
+    @abstractmethod
+    def _all(self, collection: str) -> list[dict[str, Any]]:
+        """Return every document, by `_id`."""
+
+    @abstractmethod
+    def _update(
+        self,
+        collection: str,
+        identifier: str,
+        change: Change,
+        *,
+        upsert: bool = False,
+        returning: str = "",
+    ) -> Any:
+        """Change one document atomically.
+
+        Returns
+        -------
+        Any
+            None if there is no such document (and `upsert` is False); else the value then at
+            the path `returning`, or True.
+        """
+
+    @abstractmethod
+    def _delete(self, collection: str, identifier: str) -> bool: ...
+
+    @abstractmethod
+    def _select(
+        self,
+        conditions: Sequence[Condition],
+        *,
+        sort: tuple[str, bool],
+        skip: int,
+        limit: int,
+        summary_only: bool,
+    ) -> list[dict[str, Any]]: ...
+
+    @abstractmethod
+    def _count(self, conditions: Sequence[Condition]) -> int: ...
+
+    @abstractmethod
+    def _positions(
+        self, conditions: Sequence[Condition], sort: tuple[str, bool]
+    ) -> Iterable[tuple[str, Any, Any]]:
+        """Return (id, right ascension, declination) (rad) of matches, sorted."""
+
+    @abstractmethod
+    def _night_rows(self) -> Iterable[NightSummary]:
+        """Return the nights of the observations."""
+
+    @abstractmethod
+    def _night_seeing(self) -> Iterable[tuple[str, Any]]:
+        """Return (night, seeing.median) of every night's document."""
+
+    @abstractmethod
+    def _put_image(self, key: str, png: bytes, night: str, observation: str | None) -> None: ...
+
+    @abstractmethod
+    def _claim(self, key: str, owner: str, ttl_s: float) -> bool: ...
+
+    @abstractmethod
+    def _release(self, key: str, owner: str) -> bool: ...
+
+
+class _Missing:
+    """Stands for a value that is not there, which None is not."""
+
+
+_MISSING = _Missing()
+
+
+def _keyed(base: str, value: Mapping[str, Any], reserved: set[str]) -> dict[str, Any]:
+    """Return plain `value` by dotted path below `base`."""
+    value = plain(value, base)
+    clash = reserved.intersection(value)
+    if clash:
+        raise CatalogueError(
+            f"{', '.join(sorted(clash))} of {base} is kept by the catalogue itself; leave it out"
+        )
+    return {f"{base}.{key}": item for key, item in value.items()}
+
+
+def _reopen(url: str, read_only: bool) -> Catalogue:
+    # Imported here: the homes import this module.
+    from roboao_assets.storage.catalogue.home import open_catalogue  # noqa: PLC0415
+
+    return open_catalogue(url, read_only=read_only)

@@ -1,0 +1,407 @@
+"""The SQLite home: one file, for an archive without a database server."""
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
+from roboao_assets.storage.catalogue import query as q
+from roboao_assets.storage.catalogue.change import Change
+from roboao_assets.storage.catalogue.interface import Catalogue, NightSummary
+from roboao_assets.storage.catalogue.sqlite_schema import SCHEMA_VERSION, STATEMENTS
+from roboao_assets.storage.catalogue.values import (
+    at_path,
+    date_text,
+    encode,
+    from_json,
+    now_utc,
+    to_json,
+)
+
+_BUSY_TIMEOUT_S = 60.0
+# A connection made before a fork belongs to the parent: closing it in the child could take the
+# parent's locks away, so the child only forgets it, and keeps it from the garbage collector.
+_ABANDONED: list[sqlite3.Connection] = []
+
+
+class SqliteCatalogue(Catalogue):
+    """The catalogue in an SQLite file; see `Catalogue` and `open_catalogue`.
+
+    Write-ahead log, synced at every commit: readers never wait, writers take turns. Threads of
+    one process share a connection in turn, a forked child opens its own.
+    """
+
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        path = url.removeprefix("sqlite:///")
+        if not path:
+            raise CatalogueError("the catalogue URL sqlite:/// names no file; add its path")
+        self.path = Path(path).expanduser().absolute()
+        super().__init__(f"sqlite:///{self.path}", read_only=read_only)
+        self._closed = False
+        self._pid = -1
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.RLock()
+        with self._translated("opening the catalogue"):
+            self._connected()
+
+    @property
+    def url(self) -> str:
+        """The URL."""
+        return self._url
+
+    def close(self) -> None:
+        """Close the connection; calling it again does nothing."""
+        if self._pid == os.getpid() and self._connection is not None:
+            with self._lock:
+                self._connection.close()
+        self._connection = None
+        self._closed = True
+
+    # -- connection and transactions ---------------------------------------------------------
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._closed:
+            raise CatalogueError(f"the catalogue {self.url} was closed; open it again")
+        if self._pid != os.getpid():
+            if self._connection is not None:
+                _ABANDONED.append(self._connection)
+            self._connection, self._lock, self._pid = None, threading.RLock(), os.getpid()
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._connect()
+            return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.read_only:
+            if not self.path.is_file():
+                raise CatalogueUnavailableError(
+                    f"there is no catalogue at {self.path}; it is made when the first night is "
+                    f"registered, or correct ROBOAO_CATALOGUE_URL or ROBOAO_ARCHIVE_ROOT"
+                )
+        else:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CatalogueUnavailableError(
+                    f"the folder {self.path.parent} of the catalogue cannot be made: {error}"
+                ) from error
+        mode = "ro" if self.read_only else "rwc"
+        connection = sqlite3.connect(
+            f"{self.path.as_uri()}?mode={mode}",
+            uri=True,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -65536")
+        connection.create_function("holds_text", 2, _holds_text, deterministic=True)
+        if not self.read_only:
+            _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0 and not self.read_only:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                if version == 0:
+                    for statement in STATEMENTS:
+                        connection.execute(statement)
+                    version = SCHEMA_VERSION
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+        if version != SCHEMA_VERSION:
+            raise CatalogueError(
+                f"{self.path} is no catalogue of this archive's version: its user_version is "
+                f"{version}, expected {SCHEMA_VERSION}"
+            )
+
+    @contextmanager
+    def _transaction(self, mode: str, doing: str) -> Iterator[sqlite3.Connection]:
+        with self._translated(doing):
+            connection = self._connected()
+            with self._lock:
+                connection.execute(f"BEGIN {mode}")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise CatalogueUnavailableError(
+                f"{doing} in {self.path} did not work: {error}; look for a full or read-only "
+                f"disk, missing permissions, or another program that holds the file"
+            ) from error
+        except sqlite3.Error as error:
+            raise CatalogueError(f"{doing} in {self.path} did not work: {error}") from error
+
+    def _writing(self, doing: str) -> Any:
+        return self._transaction("IMMEDIATE", doing)
+
+    def _reading(self, doing: str) -> Any:
+        return self._transaction("DEFERRED", doing)
+
+    # -- documents ---------------------------------------------------------------------------
+
+    def _insert(self, collection: str, document: dict[str, Any]) -> bool:
+        text = to_json(document)
+        with self._writing("entering a document") as connection:
+            cursor = connection.execute(
+                f"INSERT INTO {collection} (id, document) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (document["_id"], text),
+            )
+            return cursor.rowcount == 1
+
+    def _get(self, collection: str, identifier: str) -> dict[str, Any] | None:
+        with self._reading("reading a document") as connection:
+            row = connection.execute(
+                f"SELECT document FROM {collection} WHERE id = ?", (identifier,)
+            ).fetchone()
+        return from_json(row[0]) if row else None
+
+    def _get_many(self, identifiers: Sequence[str], summary_only: bool) -> list[dict[str, Any]]:
+        with self._reading("reading documents") as connection:
+            # The ids travel as one JSON parameter: SQLite limits the number of parameters.
+            rows = connection.execute(
+                f"SELECT {_document(summary_only)} FROM json_each(?) JOIN objects "
+                f"ON objects.id = json_each.value ORDER BY json_each.key",
+                (json.dumps(list(identifiers)),),
+            ).fetchall()
+        return [from_json(text) for (text,) in rows]
+
+    def _all(self, collection: str) -> list[dict[str, Any]]:
+        with self._reading("reading documents") as connection:
+            rows = connection.execute(
+                f"SELECT document FROM {collection} ORDER BY id"
+            ).fetchall()
+        return [from_json(text) for (text,) in rows]
+
+    def _update(
+        self,
+        collection: str,
+        identifier: str,
+        change: Change,
+        *,
+        upsert: bool = False,
+        returning: str = "",
+    ) -> Any:
+        encoded = Change(
+            assign={path: encode(value) for path, value in change.assign.items()},
+            remove=change.remove,
+            increment=change.increment,
+        )
+        with self._writing("changing a document") as connection:
+            row = connection.execute(
+                f"SELECT document FROM {collection} WHERE id = ?", (identifier,)
+            ).fetchone()
+            if row is None and not upsert:
+                return None
+            # Times stay as spelled: nothing but the change touches the document.
+            document = json.loads(row[0]) if row else {"_id": identifier}
+            encoded.apply(document)
+            connection.execute(
+                f"INSERT INTO {collection} (id, document) VALUES (?, ?) "
+                f"ON CONFLICT (id) DO UPDATE SET document = excluded.document",
+                (identifier, to_json(document)),
+            )
+        return at_path(document, returning) if returning else True
+
+    def _delete(self, collection: str, identifier: str) -> bool:
+        with self._writing("removing a document") as connection:
+            cursor = connection.execute(f"DELETE FROM {collection} WHERE id = ?", (identifier,))
+            return cursor.rowcount == 1
+
+    # -- searches ----------------------------------------------------------------------------
+
+    def _select(
+        self,
+        conditions: Sequence[q.Condition],
+        *,
+        sort: tuple[str, bool],
+        skip: int,
+        limit: int,
+        summary_only: bool,
+    ) -> list[dict[str, Any]]:
+        where, values = _compile_all(conditions)
+        # The ids are cut first: sorting whole documents would carry them all along.
+        statement = (
+            f"SELECT {_document(summary_only)} FROM objects WHERE rowid IN (SELECT rowid FROM "
+            f"objects WHERE {where} {_order(sort)} LIMIT ? OFFSET ?) {_order(sort)}"
+        )
+        with self._reading("searching observations") as connection:
+            rows = connection.execute(statement, (*values, limit or -1, skip)).fetchall()
+        return [from_json(text) for (text,) in rows]
+
+    def _count(self, conditions: Sequence[q.Condition]) -> int:
+        where, values = _compile_all(conditions)
+        with self._reading("counting observations") as connection:
+            (count,) = connection.execute(
+                f"SELECT count(*) FROM objects WHERE {where}", values
+            ).fetchone()
+        return count
+
+    def _positions(
+        self, conditions: Sequence[q.Condition], sort: tuple[str, bool]
+    ) -> Iterable[tuple[str, Any, Any]]:
+        where, values = _compile_all(conditions)
+        with self._reading("searching observations") as connection:
+            return connection.execute(
+                f"SELECT id, ra_rad, dec_rad FROM objects WHERE {where} {_order(sort)}", values
+            ).fetchall()
+
+    def _night_rows(self) -> Iterable[NightSummary]:
+        with self._reading("listing nights") as connection:
+            rows = connection.execute(
+                """SELECT night, count(*), max(seeing_median), sum(bright_star_done),
+                    sum(NOT bright_star_done AND coalesce(bright_star_retries, 0) > 0)
+                FROM objects WHERE night IS NOT NULL GROUP BY night"""
+            ).fetchall()
+        return [
+            NightSummary(night=night, observations=count, seeing_median=seeing, done=done, failed=f)
+            for night, count, seeing, done, f in rows
+        ]
+
+    def _night_seeing(self) -> Iterable[tuple[str, Any]]:
+        with self._reading("listing nights") as connection:
+            return connection.execute(
+                "SELECT id, json_extract(document, '$.seeing.median') FROM aux"
+            ).fetchall()
+
+    # -- images and claims -------------------------------------------------------------------
+
+    def _put_image(self, key: str, png: bytes, night: str, observation: str | None) -> None:
+        with self._writing("keeping an image") as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO images (key, night, observation, last_modified, png) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (key, night, observation, date_text(now_utc()), png),
+            )
+
+    def image(self, key: str) -> bytes | None:
+        """Return the image of a key, None if there is none."""
+        with self._reading("reading an image") as connection:
+            row = connection.execute("SELECT png FROM images WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def image_keys(
+        self, *, night: str | None = None, observation: str | None = None
+    ) -> list[str]:
+        """Return the keys of the images of a night or observation (or all), in order."""
+        terms, values = ["1"], []
+        for column, value in (("night", night), ("observation", observation)):
+            if value is not None:
+                terms.append(f"{column} = ?")
+                values.append(value)
+        with self._reading("listing images") as connection:
+            rows = connection.execute(
+                f"SELECT key FROM images WHERE {' AND '.join(terms)} ORDER BY key", values
+            ).fetchall()
+        return [key for (key,) in rows]
+
+    def _claim(self, key: str, owner: str, ttl_s: float) -> bool:
+        with self._writing("claiming a product") as connection:
+            now = time.time()
+            cursor = connection.execute(
+                "INSERT INTO claims (key, owner, expires) VALUES (?, ?, ?) ON CONFLICT (key) "
+                "DO UPDATE SET owner = excluded.owner, expires = excluded.expires "
+                "WHERE owner = excluded.owner OR expires <= ?",
+                (key, owner, now + ttl_s, now),
+            )
+            return cursor.rowcount == 1
+
+    def _release(self, key: str, owner: str) -> bool:
+        with self._writing("releasing a claim") as connection:
+            cursor = connection.execute(
+                "DELETE FROM claims WHERE key = ? AND owner = ? AND expires > ?",
+                (key, owner, time.time()),
+            )
+            return cursor.rowcount == 1
+
+
+def _document(summary_only: bool) -> str:
+    return "json_remove(document, '$.fits_header')" if summary_only else "document"
+
+
+def _order(sort: tuple[str, bool]) -> str:
+    field, ascending = sort
+    direction = "ASC" if ascending else "DESC"
+    return f"ORDER BY {field} {direction}" if field == "id" else f"ORDER BY {field} {direction}, id"
+
+
+def _compile_all(conditions: Iterable[q.Condition], joint: str = " AND ") -> tuple[str, list[Any]]:
+    terms, values = [], []
+    for condition in conditions:
+        term, term_values = _compile(condition)
+        terms.append(f"({term})")
+        values.extend(term_values)
+    return joint.join(terms) or ("1" if joint == " AND " else "0"), values
+
+
+def _compile(condition: q.Condition) -> tuple[str, list[Any]]:
+    match condition:
+        case q.OneOf(field, values):
+            return f"{field} IN (SELECT value FROM json_each(?))", [json.dumps(values)]
+        case q.Holds(field, value):
+            # A generated column of a JSON list is its text; of a single text, that text.
+            return (
+                f"{field} = ? OR (json_valid({field}) AND json_type({field}) = 'array' AND EXISTS "
+                f"(SELECT 1 FROM json_each({field}) WHERE value = ?))",
+                [value, value],
+            )
+        case q.Contains(field, text):
+            return f"holds_text({field}, ?)", [text.lower()]
+        case q.Between(field, low, high, open_end):
+            terms = [f"{field} IS NOT NULL"]
+            values = []
+            for bound, sign in ((low, ">="), (high, "<" if open_end else "<=")):
+                if bound is not None:
+                    terms.append(f"{field} {sign} ?")
+                    values.append(date_text(bound) if field == "date_utc" else float(bound))
+            return " AND ".join(terms), values
+        case q.IsTrue(field, wanted):
+            return (field if wanted else f"NOT {field}"), []
+        case q.RedoAsked(wanted):
+            return ("redo_asked" if wanted else "NOT redo_asked"), []
+        case q.AnyOf(conditions):
+            return _compile_all(conditions, " OR ")
+    raise TypeError(f"unknown condition {condition!r}")
+
+
+def _holds_text(value: Any, lowered: str) -> bool:
+    return isinstance(value, str) and lowered in value.lower()
+
+
+def _patiently(action: Callable[[], Any]) -> None:
+    """Repeat while another process prepares the same new file: SQLite does not wait there."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            action()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
