@@ -84,14 +84,16 @@ def style_axes(axes: Axes, *, x_label: str, y_label: str, title: str = "") -> No
         )
 
 
-def style_legend(axes: Axes, *, location: str = "best") -> None:
-    """Draw the legend, if there is anything to tell."""
+def style_legend(axes: Axes, *, location: str = "best", beside: bool = False) -> None:
+    """Draw the legend, if there is anything to tell; `beside` puts it right of the axes."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         axes.legend(
             handles,
             labels,
-            loc=location,
+            loc="upper left" if beside else location,
+            bbox_to_anchor=(1.01, 1.0) if beside else None,
+            borderaxespad=0.0 if beside else 0.5,
             facecolor=PANEL,
             edgecolor=GRID,
             labelcolor=TEXT,

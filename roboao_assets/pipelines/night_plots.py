@@ -1,0 +1,299 @@
+"""Plots of a night: seeing and Strehl ratio against time, contrast curves of all observations.
+
+Every plot takes plain sequences and returns PNG. Filters have a colour and a
+marker of their own, the same in every plot and on the web pages.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, DateFormatter, date2num
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from roboao_assets.pipelines.picture_style import (
+    MUTED,
+    TEXT,
+    filter_style,
+    new_figure,
+    printable,
+    render_png,
+    style_axes,
+    style_legend,
+)
+from roboao_assets.science.errors import ScienceError
+
+_SIZE_PX = (900, 540)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeeingPoint:
+    """One AO-off exposure: when (UTC), FWHM, filter, exposure time."""
+
+    utc: datetime
+    fwhm_arcsec: float
+    filter_name: str
+    exposure_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrehlPoint:
+    """The Strehl ratio of one observation; `flag` is `OK` or `BAD?`."""
+
+    utc: datetime
+    ratio_percent: float
+    filter_name: str
+    flag: str = "OK"
+    ratio_error_percent: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightCurve:
+    """The contrast curve of one observation; both sequences have shape (n,)."""
+
+    filter_name: str
+    separation_arcsec: Sequence[float]
+    contrast_mag: Sequence[float]
+
+
+def seeing_plot(
+    points: Sequence[SeeingPoint],
+    *,
+    title: str,
+    trend: Sequence[tuple[datetime, float]] = (),
+    median_arcsec: float | None = None,
+) -> bytes:
+    """Plot the seeing of a night against time, by filter; marker size grows with exposure time.
+
+    Parameters
+    ----------
+    points : sequence of SeeingPoint
+    title : str
+    trend : sequence of (datetime, float)
+        Robust polynomial, sampled: time and FWHM (arcsec).
+    median_arcsec : float or None
+        Median of the night.
+
+    Returns
+    -------
+    bytes
+        PNG, 900 x 540 px.
+
+    Raises
+    ------
+    ScienceError
+        If there is no point.
+    """
+    if not points:
+        raise ScienceError("a seeing plot was asked for of a night without any measured seeing")
+    figure, axes = _time_figure(title, "seeing FWHM (arcsec)")
+    longest = max((p.exposure_s or 0.0 for p in points), default=0.0)
+    for name in sorted({p.filter_name for p in points}):
+        colour, marker = filter_style(name)
+        mine = [p for p in points if p.filter_name == name]
+        size = [40.0 + 50.0 * (p.exposure_s or 0.0) / longest if longest else 55.0 for p in mine]
+        axes.scatter(
+            date2num([p.utc for p in mine]),
+            [p.fwhm_arcsec for p in mine],
+            s=size,
+            color=colour,
+            marker=marker,
+            label=f"{printable(name, most=12)}{_exposures(mine)}",
+            zorder=3,
+            edgecolors="none",
+        )
+    if trend:
+        axes.plot(
+            date2num([t for t, _ in trend]),
+            [value for _, value in trend],
+            color=TEXT,
+            linewidth=1.8,
+            label="trend",
+            zorder=2,
+        )
+    if median_arcsec is not None:
+        axes.axhline(
+            median_arcsec,
+            color=MUTED,
+            linestyle="--",
+            linewidth=1.3,
+            label=f'median {median_arcsec:.2f}"',
+            zorder=1,
+        )
+    axes.set_ylim(0.0, 1.1 * max(p.fwhm_arcsec for p in points))
+    _fit_time_axis(axes, [p.utc for p in points])
+    style_legend(axes, beside=True)
+    return render_png(figure)
+
+
+def strehl_plot(points: Sequence[StrehlPoint], *, title: str) -> bytes:
+    """Plot the Strehl ratios of a night against time; measurements flagged `BAD?` are hollow.
+
+    Parameters
+    ----------
+    points : sequence of StrehlPoint
+    title : str
+
+    Returns
+    -------
+    bytes
+        PNG, 900 x 540 px.
+
+    Raises
+    ------
+    ScienceError
+        If there is no point.
+    """
+    if not points:
+        raise ScienceError("a Strehl plot was asked for of a night without any Strehl ratio")
+    figure, axes = _time_figure(title, "Strehl ratio (%)")
+    named: set[str] = set()
+    for name in sorted({p.filter_name for p in points}):
+        colour, marker = filter_style(name)
+        for good in (True, False):
+            mine = [p for p in points if p.filter_name == name and (p.flag == "OK") is good]
+            if not mine:
+                continue
+            errors = [p.ratio_error_percent or 0.0 for p in mine]
+            axes.errorbar(
+                date2num([p.utc for p in mine]),
+                [p.ratio_percent for p in mine],
+                yerr=errors if any(errors) else None,
+                linestyle="none",
+                marker=marker,
+                markersize=8,
+                color=colour,
+                markerfacecolor=colour if good else "none",
+                ecolor=colour,
+                elinewidth=1.2,
+                label=None if name in named else printable(name, most=12),
+            )
+            named.add(name)
+    if any(p.flag != "OK" for p in points):
+        axes.plot([], [], "o", markerfacecolor="none", color=MUTED, label="hollow: flagged")
+    axes.set_ylim(bottom=0.0)
+    _fit_time_axis(axes, [p.utc for p in points])
+    style_legend(axes, beside=True)
+    return render_png(figure)
+
+
+def contrast_plot(curves: Sequence[NightCurve], *, title: str, sigma: float = 5.0) -> bytes:
+    """Plot all contrast curves of a night thin, and by filter their median thick with quartiles.
+
+    Parameters
+    ----------
+    curves : sequence of NightCurve
+    title : str
+    sigma : float
+        Significance of the curves.
+
+    Returns
+    -------
+    bytes
+        PNG, 900 x 540 px.
+
+    Raises
+    ------
+    ScienceError
+        If no curve has two finite points.
+    """
+    usable = [(curve.filter_name, *_finite(curve)) for curve in curves]
+    usable = [item for item in usable if item[1].size >= 2]
+    if not usable:
+        raise ScienceError(
+            f"a contrast plot was asked for of a night with {len(curves)} contrast curves, none "
+            f"of which has two finite points"
+        )
+    figure = new_figure(*_SIZE_PX)
+    axes = figure.add_axes((0.09, 0.12, 0.88, 0.78))
+    style_axes(
+        axes, x_label="separation (arcsec)", y_label=f"{sigma:g} σ contrast (mag)", title=title
+    )
+    for name in sorted({item[0] for item in usable}):
+        colour, _ = filter_style(name)
+        mine = [(separation, contrast) for n, separation, contrast in usable if n == name]
+        for separation, contrast in mine:
+            axes.plot(separation, contrast, color=colour, linewidth=0.8, alpha=0.45, zorder=2)
+        grid, lower, median, upper = contrast_quartiles(mine)
+        shown_name = printable(name, most=12)
+        curves_word = "curve" if len(mine) == 1 else "curves"
+        axes.plot(
+            grid,
+            median,
+            color=colour,
+            linewidth=3.0,
+            zorder=4,
+            label=f"{shown_name}: median of {len(mine)} {curves_word}",
+        )
+        axes.fill_between(grid, lower, upper, color=colour, alpha=0.18, linewidth=0, zorder=1)
+    axes.set_xlim(left=0.0)
+    axes.invert_yaxis()
+    style_legend(axes, location="upper right")
+    return render_png(figure)
+
+
+def contrast_quartiles(
+    curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], *, points: int = 100
+) -> tuple[NDArray[np.float64], ...]:
+    """Median and quartiles of contrast curves on a common grid of separations.
+
+    Parameters
+    ----------
+    curves : sequence of (separation arcsec, contrast mag), each of shape (n,)
+        Separations increase.
+    points : int
+        Points of the grid, from the least to the greatest separation of all curves.
+
+    Returns
+    -------
+    separation, lower, median, upper : ndarray of float, shape (points,)
+        At each separation only the curves that reach it count.
+    """
+    low = min(float(separation[0]) for separation, _ in curves)
+    high = max(float(separation[-1]) for separation, _ in curves)
+    grid = np.linspace(low, high, points)
+    table = np.array(
+        [
+            np.interp(grid, separation, contrast, left=np.nan, right=np.nan)
+            for separation, contrast in curves
+        ]
+    )
+    reached = np.isfinite(table).any(axis=0)
+    lower, median, upper = np.nanpercentile(table[:, reached], (25.0, 50.0, 75.0), axis=0)
+    return grid[reached], lower, median, upper
+
+
+def _finite(curve: NightCurve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    separation = np.asarray(curve.separation_arcsec, dtype=np.float64)
+    contrast = np.asarray(curve.contrast_mag, dtype=np.float64)
+    good = np.isfinite(separation) & np.isfinite(contrast)
+    order = np.argsort(separation[good], kind="stable")
+    return separation[good][order], contrast[good][order]
+
+
+def _time_figure(title: str, y_label: str) -> tuple[Figure, Axes]:
+    figure = new_figure(*_SIZE_PX)
+    axes = figure.add_axes((0.075, 0.12, 0.715, 0.78))
+    style_axes(axes, x_label="time (UTC)", y_label=y_label, title=title)
+    return figure, axes
+
+
+def _fit_time_axis(axes: Axes, times: Sequence[datetime]) -> None:
+    """Show whole minutes between the first and last time, at least a quarter of an hour."""
+    first, last = date2num(min(times)), date2num(max(times))
+    margin = max(0.04 * (last - first), 7.5 / 1440)
+    axes.set_xlim(first - margin, last + margin)
+    axes.xaxis.set_major_locator(AutoDateLocator(tz=UTC, minticks=4, maxticks=9))
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=UTC))
+
+
+def _exposures(points: Sequence[SeeingPoint]) -> str:
+    """Exposure times of these points, for the legend."""
+    times = sorted({p.exposure_s for p in points if p.exposure_s is not None})
+    if not times:
+        return ""
+    shown = f"{times[0]:g} s" if len(times) == 1 else f"{times[0]:g}–{times[-1]:g} s"
+    return f", {shown}"
