@@ -1,0 +1,330 @@
+"""Master darks, master flats and the bad-pixel mask of a night; fitting them to an observation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.workspace import Workspace
+from roboao_assets.science.calibration import bad_pixel_mask, combine_darks, combine_flats
+from roboao_assets.science.errors import CalibrationMissingError
+from roboao_assets.science.frame_calibration import FrameCalibration, build_calibration
+from roboao_assets.science.instrument import InstrumentProfile
+from roboao_assets.storage.fits_products import provenance_cards, read_image, write_image
+from roboao_assets.storage.raw_frames import RawFileRecord, file_record, read_frames
+from roboao_assets.storage.raw_night import RawNight, read_night
+
+# The mode of the dome flats, and so of the darks that are taken off them.
+FLATS_MODE = "0"
+
+Cards = list[tuple[str, object, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Master:
+    """One master frame: what it is made from and how."""
+
+    stage: str
+    key: str
+    path: Path
+    files: tuple[Path, ...]
+    inputs: tuple[str, ...] = ()
+    combine: Callable[[NDArray], tuple[NDArray, Cards]]
+
+
+def make_master_darks(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:
+    """Make `dark_<mode>.fits` of every mode of the night.
+
+    Raises
+    ------
+    CalibrationMissingError
+        If the night has too few dark or flat files.
+    """
+    raw = read_night(ws.settings.raw_roots, night)
+    if not needs_calibration(ws, raw):
+        return _not_needed("master_darks")
+    _require_enough(ws, raw)
+    options = ws.settings.calibration
+
+    def combine(cube: NDArray, mode: str) -> tuple[NDArray, Cards]:
+        dark = combine_darks(
+            cube,
+            corner_px=options.corner_px,
+            # Mode darks carry bias drift, so their level means nothing; that of mode 0 does.
+            subtract_corner=mode != FLATS_MODE,
+            sigma=options.clip_sigma,
+            passes=options.clip_passes,
+            threads=ws.settings.threads,
+        )
+        noise = float(np.median(dark.noise))
+        return dark.data, [
+            ("NFRAMES", dark.n_frames, "dark frames combined"),
+            ("NOISE", noise, "median noise of a frame (ADU)"),
+        ]
+
+    masters = [
+        _Master(
+            stage="master_darks",
+            key=f"dark_{mode}",
+            path=ws.paths.master_dark(night, mode),
+            files=files,
+            combine=lambda cube, mode=mode: combine(cube, mode),
+        )
+        for mode, files in sorted(raw.darks.items())
+    ]
+    return _make_all("master_darks", ws, night, masters, force=force)
+
+
+def make_master_flats(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:
+    """Make `flat_<filter>.fits` of every filter of the night; needs `dark_0.fits`.
+
+    Raises
+    ------
+    CalibrationMissingError
+        If the night has too few dark or flat files, or no dark of the flats' mode.
+    """
+    raw = read_night(ws.settings.raw_roots, night)
+    if not needs_calibration(ws, raw):
+        return _not_needed("master_flats")
+    _require_enough(ws, raw)
+    options = ws.settings.calibration
+    dark, dark_header = read_master(ws.paths.master_dark(night, FLATS_MODE), "master_darks")
+
+    def combine(cube: NDArray) -> tuple[NDArray, Cards]:
+        flat = combine_flats(
+            cube,
+            dark,
+            sigma=options.clip_sigma,
+            passes=options.clip_passes,
+            threads=ws.settings.threads,
+        )
+        return flat.data, [("NFRAMES", flat.n_frames, "flat frames combined")]
+
+    masters = [
+        _Master(
+            stage="master_flats",
+            key=f"flat_{name}",
+            path=ws.paths.master_flat(night, name),
+            files=files,
+            inputs=(str(dark_header["FPRINT"]),),
+            combine=combine,
+        )
+        for name, files in sorted(raw.flats.items())
+    ]
+    return _make_all("master_flats", ws, night, masters, force=force)
+
+
+def make_bad_pixel_mask(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:
+    """Make `bad_pixels.fits` (1 = bad) from all full-frame masters of the night.
+
+    Raises
+    ------
+    CalibrationMissingError
+        If there are no masters.
+    """
+    raw = read_night(ws.settings.raw_roots, night)
+    if not needs_calibration(ws, raw):
+        return _not_needed("bad_pixel_mask")
+    flat_paths = [ws.paths.master_flat(night, name) for name in sorted(raw.flats)]
+    dark_paths = [ws.paths.master_dark(night, mode) for mode in sorted(raw.darks)]
+    masters = {p: read_master(p, "master_darks and master_flats") for p in dark_paths + flat_paths}
+    inputs = sorted(str(header["FPRINT"]) for _, header in masters.values())
+    sigma = ws.settings.calibration.bad_pixel_sigma
+    identity = fingerprint("bad_pixel_mask", inputs, sigma)
+    path = ws.paths.bad_pixel_mask(night)
+    record = _stored_masters(ws, night).get("bad_pixels")
+    if not force and is_current(record, identity, ws.paths.root):
+        return StageOutcome(stage="bad_pixel_mask", status="unchanged", fingerprint=identity)
+    flats = [masters[p][0] for p in flat_paths]
+    full = flats[0].shape
+    darks = [masters[p][0] for p in dark_paths if masters[p][0].shape == full]
+    mask = bad_pixel_mask(darks, flats, sigma=sigma)
+    cards: Cards = [("NBAD", int(mask.sum()), "bad pixels")]
+    cards += provenance_cards(
+        stage="bad_pixel_mask",
+        raw=(),
+        calibration=dark_paths + flat_paths,
+        settings_fingerprint=ws.settings.calibration.fingerprint(),
+        fingerprint=identity,
+    )
+    write_image(path, mask.astype(np.uint8), cards)
+    _publish_masters(ws, night, {"bad_pixels": product_record(ws.paths.root, identity, [path])})
+    return StageOutcome(
+        stage="bad_pixel_mask",
+        status="done",
+        fingerprint=identity,
+        metadata={"bad_pixels": int(mask.sum()), "bad_fraction": float(mask.mean())},
+    )
+
+
+def _make_all(
+    stage: str, ws: Workspace, night: str, masters: Sequence[_Master], *, force: bool
+) -> StageOutcome:
+    stored = _stored_masters(ws, night)
+    known = ws.catalogue.raw_records(night)
+    made: dict[str, dict] = {}
+    metadata: dict[str, str | int | float] = {}
+    changed = False
+    for master in masters:
+        records = [file_record(path, known.get(path.name)) for path in master.files]
+        identity = fingerprint(
+            stage,
+            [[r.name, r.sha256] for r in records],
+            master.inputs,
+            ws.settings.calibration.fingerprint(),
+        )
+        if force or not is_current(stored.get(master.key), identity, ws.paths.root):
+            metadata |= _make_one(ws, master, records, identity)
+            changed = True
+        made[master.key] = product_record(ws.paths.root, identity, [master.path])
+        ws.catalogue.set_raw_records(night, records)
+    _publish_masters(ws, night, made)
+    return StageOutcome(
+        stage=stage,
+        status="done" if changed else "unchanged",
+        fingerprint=fingerprint(stage, sorted(m["fingerprint"] for m in made.values())),
+        metadata={"masters": ", ".join(sorted(made)), **metadata},
+    )
+
+
+def _make_one(
+    ws: Workspace, master: _Master, records: Sequence[RawFileRecord], identity: str
+) -> dict[str, str | int | float]:
+    cube = read_frames(master.files, threads=ws.settings.threads)
+    data, cards = master.combine(cube.frames)
+    write_image(
+        master.path,
+        data,
+        [
+            *cards,
+            *provenance_cards(
+                stage=master.stage,
+                raw=records,
+                calibration=(),
+                settings_fingerprint=ws.settings.calibration.fingerprint(),
+                fingerprint=identity,
+            ),
+        ],
+    )
+    return {f"{master.key} {key.lower()}": value for key, value, _ in cards}
+
+
+def needs_calibration(ws: Workspace, raw: RawNight) -> bool:
+    """False if every exposure of the night comes from a camera whose frames are calibrated."""
+    exposures = (*raw.observations, *raw.seeing)
+    profiles = (ws.settings.profile(e.name.camera, e.name.utc) for e in exposures)
+    return not exposures or not all(p.frames_calibrated for p in profiles)
+
+
+def _not_needed(stage: str) -> StageOutcome:
+    return StageOutcome(
+        stage=stage,
+        status="skipped",
+        reason="the frames of this night come calibrated: no masters are needed",
+        fingerprint=fingerprint(stage, "not needed"),
+    )
+
+
+def _require_enough(ws: Workspace, raw: RawNight) -> None:
+    options = ws.settings.calibration
+    darks = sum(len(files) for files in raw.darks.values())
+    flats = sum(len(files) for files in raw.flats.values())
+    if darks >= options.min_dark_files and flats >= options.min_flat_files:
+        return
+    lenders = [n.name for n in sorted(ws.paths.root.glob("[0-9]" * 8)) if (n / "calib").is_dir()]
+    nearest = sorted((n for n in lenders if n != raw.night), key=lambda n: _days(n, raw.night))
+    lend = f"nights with masters, nearest first: {', '.join(nearest[:3])}" if nearest else (
+        "no other night of the archive has masters yet"
+    )
+    raise CalibrationMissingError(
+        f"night {raw.night} has {darks} dark and {flats} flat files in "
+        f"{', '.join(str(f) for f in raw.folders)}; {options.min_dark_files} and "
+        f"{options.min_flat_files} are needed. Add the missing files and run the night again ({lend})"
+    )
+
+
+def _days(night: str, other: str) -> int:
+    return abs((datetime.strptime(night, "%Y%m%d") - datetime.strptime(other, "%Y%m%d")).days)
+
+
+def read_master(path: Path, made_by: str) -> tuple[NDArray[np.float32], fits.Header]:
+    """Read a master frame.
+
+    Raises
+    ------
+    CalibrationMissingError
+        If it is not there.
+    """
+    if not path.is_file():
+        folder = path.parent
+        there = ", ".join(sorted(p.name for p in folder.glob("*.fits"))) or "nothing"
+        raise CalibrationMissingError(
+            f"the master frame {path.name} is not in {folder} (there is: {there}); materialise "
+            f"{made_by} of that night, and look whether it has raw files of this mode and filter"
+        )
+    return read_image(path)
+
+
+def frame_calibration(
+    ws: Workspace,
+    night: str,
+    profile: InstrumentProfile,
+    *,
+    mode: str | None,
+    filter_name: str,
+    shape: tuple[int, int],
+) -> tuple[FrameCalibration, list[Path], list[str]]:
+    """Fit the night's masters to frames of a mode, filter and shape.
+
+    Returns
+    -------
+    calibration : FrameCalibration
+    paths : list of Path
+        The masters used.
+    fingerprints : list of str
+        Theirs.
+
+    Raises
+    ------
+    CalibrationMissingError
+        If a master is missing or does not fit.
+    """
+    if profile.frames_calibrated:
+        return FrameCalibration(), [], []
+    if mode is None:
+        raise CalibrationMissingError(
+            "the header keyword MODE_NUM is missing or unknown, so that no master dark can be "
+            "chosen; it must be the number of the camera mode, 6 to 10"
+        )
+    flat_path = ws.paths.master_flat(night, filter_name)
+    flat, flat_header = read_master(flat_path, "master_flats")
+    mode_key = mode if shape == flat.shape else f"{mode}4"
+    dark_path = ws.paths.master_dark(night, mode_key)
+    dark, dark_header = read_master(dark_path, "master_darks")
+    mask_path = ws.paths.bad_pixel_mask(night)
+    mask, mask_header = read_master(mask_path, "bad_pixel_mask")
+    calibration = build_calibration(
+        dark=dark,
+        flat=flat,
+        bad_pixels=mask > 0,
+        shape=shape,
+        corner_px=min(ws.settings.calibration.corner_px, min(shape) // 4),
+    )
+    headers = (dark_header, flat_header, mask_header)
+    return calibration, [dark_path, flat_path, mask_path], [str(h["FPRINT"]) for h in headers]
+
+
+def _stored_masters(ws: Workspace, night: str) -> dict[str, dict]:
+    document = ws.catalogue.night(night) or {}
+    return dict(document.get("calib", {}).get("masters", {}))
+
+
+def _publish_masters(ws: Workspace, night: str, made: dict[str, dict]) -> None:
+    masters = _stored_masters(ws, night) | made
+    ws.catalogue.publish_night(night, "calib", {"masters": masters})

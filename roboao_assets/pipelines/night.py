@@ -1,0 +1,73 @@
+"""The stages of a night, ready to be called from anywhere: settings and a night in, outcome out."""
+
+from collections.abc import Callable
+
+from roboao_assets.pipelines import calibration, registration, seeing, summaries
+from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
+from roboao_assets.storage.settings import Settings
+
+_NightWork = Callable[..., StageOutcome]
+
+# The section of the night's document that keeps a stage's failures.
+_SECTIONS = {
+    "raw_night": "raw",
+    "master_darks": "calib",
+    "master_flats": "calib",
+    "bad_pixel_mask": "calib",
+    "seeing": "seeing",
+    "strehl_summary": "strehl",
+    "contrast_summary": "contrast_curve",
+}
+
+
+def register_night(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
+    """Enter the night and its observations in the catalogue."""
+    return _run("raw_night", registration.register_night, settings, night, force)
+
+
+def make_master_darks(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
+    """Make `dark_<mode>.fits` of every mode."""
+    return _run("master_darks", calibration.make_master_darks, settings, night, force)
+
+
+def make_master_flats(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
+    """Make `flat_<filter>.fits` of every filter."""
+    return _run("master_flats", calibration.make_master_flats, settings, night, force)
+
+
+def make_bad_pixel_mask(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
+    """Make the bad-pixel mask."""
+    return _run("bad_pixel_mask", calibration.make_bad_pixel_mask, settings, night, force)
+
+
+def measure_night_seeing(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
+    """Measure the seeing in every AO-off exposure, tabulate and plot it."""
+    return _run("seeing", seeing.measure_night_seeing, settings, night, force)
+
+
+def summarise_strehl(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
+    """Plot the night's Strehl ratios."""
+    return _run("strehl_summary", summaries.summarise_strehl, settings, night, force)
+
+
+def summarise_contrast(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
+    """Plot the night's contrast curves."""
+    return _run("contrast_summary", summaries.summarise_contrast, settings, night, force)
+
+
+def _run(
+    stage: str, work: _NightWork, settings: Settings, night: str, force: bool
+) -> StageOutcome:
+    def open_and_work() -> StageOutcome:
+        with open_workspace(settings) as ws:
+            outcome = run_stage(stage, lambda: work(ws, night, force=force))
+            if not outcome.succeeded:
+                _record(ws, stage, night, outcome.reason)
+        return outcome
+
+    return run_stage(stage, open_and_work)
+
+
+def _record(ws: Workspace, stage: str, night: str, reason: str) -> None:
+    ws.catalogue.record_night_failure(night, _SECTIONS[stage], reason)

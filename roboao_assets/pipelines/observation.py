@@ -1,0 +1,182 @@
+"""An observation from its raw files to its products: what one task of the cluster does."""
+
+import os
+import socket
+from collections.abc import Callable
+
+from roboao_assets.pipelines import bright_star, high_contrast
+from roboao_assets.pipelines.context import (
+    FrameProgress,
+    NothingToMakeError,
+    ObservationContext,
+)
+from roboao_assets.pipelines.freshness import fingerprint
+from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
+from roboao_assets.science.errors import RawDataError
+from roboao_assets.storage.raw_night import RawExposure, read_night
+from roboao_assets.storage.settings import Settings
+
+Stage = Callable[[ObservationContext], StageOutcome]
+
+# In the order of the flow, with the product of the catalogue that keeps their failures.
+_STAGES: dict[str, tuple[Stage, str]] = {
+    "bright_star_stack": (bright_star.make_stack, "bright_star"),
+    "strehl_ratio": (bright_star.make_strehl, "bright_star.strehl"),
+    "bright_star_preview": (bright_star.make_preview, "bright_star.preview"),
+    "pca_residual": (high_contrast.make_residual, "bright_star.pca"),
+    "contrast_curve": (high_contrast.make_contrast_curve, "bright_star.pca"),
+}
+OBSERVATION_STAGES = tuple(_STAGES)
+
+# What a stage cannot do without. The previews only gain by a Strehl ratio.
+_NEEDS = {
+    "strehl_ratio": ("bright_star_stack",),
+    "bright_star_preview": ("bright_star_stack",),
+    "pca_residual": ("bright_star_stack",),
+    "contrast_curve": ("bright_star_stack", "pca_residual"),
+}
+
+
+def reduce_observation(
+    settings_json: str,
+    night: str,
+    observation: str,
+    stages: tuple[str, ...] = OBSERVATION_STAGES,
+    force: bool = False,
+    on_frames: FrameProgress | None = None,
+) -> list[StageOutcome]:
+    """Make the products `stages` of one observation.
+
+    Runs anywhere the raw roots, the archive and the catalogue can be reached; takes
+    and returns values that can be pickled. A failed stage is an outcome, never an
+    exception, and those that need it fail with its reason.
+
+    Parameters
+    ----------
+    settings_json : str
+        A `Settings`, as JSON.
+    night, observation : str
+        UT date and id.
+    stages : tuple of str
+        Any of `OBSERVATION_STAGES`.
+    force : bool
+        Make also what is up to date.
+    on_frames : callable, optional
+        Told the number of frames read so far.
+
+    Returns
+    -------
+    list of StageOutcome
+        One a stage, in the order of the flow.
+    """
+    wanted = [stage for stage in OBSERVATION_STAGES if stage in stages]
+
+    def work(outcomes: list[StageOutcome]) -> StageOutcome:
+        settings = Settings.model_validate_json(settings_json)
+        with open_workspace(settings) as ws:
+            ctx = _open(ws, night, observation, force, on_frames)
+            owner = f"{socket.gethostname()}:{os.getpid()}"
+            if not ws.catalogue.claim(
+                observation, "reduction", owner, ttl_s=settings.stage_timeout_s
+            ):
+                raise RawDataError(
+                    f"{observation} is being reduced by another run; it is left to that one"
+                )
+            try:
+                outcomes += _run(ctx, wanted)
+            finally:
+                ws.catalogue.release(observation, "reduction", owner)
+        return StageOutcome(stage=wanted[0], status="done")
+
+    outcomes: list[StageOutcome] = []
+    opening = run_stage(wanted[0], lambda: work(outcomes))
+    if not opening.succeeded:
+        done = {outcome.stage for outcome in outcomes}
+        outcomes += [
+            StageOutcome(
+                stage=stage,
+                status="failed",
+                reason=opening.reason,
+                retryable=opening.retryable,
+                error_type=opening.error_type,
+            )
+            for stage in wanted
+            if stage not in done
+        ]
+    return outcomes
+
+
+def _open(
+    ws: Workspace,
+    night: str,
+    observation: str,
+    force: bool,
+    on_frames: FrameProgress | None,
+) -> ObservationContext:
+    raw = read_night(ws.settings.raw_roots, night)
+    exposure = find_observation(raw.observations, night, observation)
+    profile = ws.settings.profile(exposure.name.camera, exposure.name.utc)
+    return ObservationContext(
+        ws=ws, night=night, exposure=exposure, profile=profile, force=force, on_frames=on_frames
+    )
+
+
+def find_observation(
+    exposures: tuple[RawExposure, ...], night: str, observation: str
+) -> RawExposure:
+    """Return the exposure called `observation`.
+
+    Raises
+    ------
+    RawDataError
+        If the night has none of that name.
+    """
+    for exposure in exposures:
+        if exposure.id == observation:
+            return exposure
+    raise RawDataError(
+        f"no raw file of {observation} is in the night {night}, which has {len(exposures)} "
+        f"observations: look whether it was moved or renamed on the raw roots"
+    )
+
+
+def _run(ctx: ObservationContext, wanted: list[str]) -> list[StageOutcome]:
+    outcomes: dict[str, StageOutcome] = {}
+    for stage in wanted:
+        broken = [n for n in _NEEDS.get(stage, ()) if n in outcomes and not outcomes[n].succeeded]
+        if broken:
+            before = outcomes[broken[0]]
+            outcomes[stage] = StageOutcome(
+                stage=stage,
+                status="failed",
+                reason=f"{before.stage} failed: {before.reason}".replace(
+                    f"{before.stage} failed: {before.stage} failed: ", f"{before.stage} failed: "
+                ),
+                retryable=before.retryable,
+                error_type=before.error_type,
+            )
+            continue
+        outcomes[stage] = run_stage(stage, lambda stage=stage: _one(ctx, stage))
+        if outcomes[stage].status == "failed":
+            product = _STAGES[stage][1]
+            reason = outcomes[stage].reason
+            run_stage(stage, lambda product=product, reason=reason: _record(ctx, product, reason))
+    return list(outcomes.values())
+
+
+def _one(ctx: ObservationContext, stage: str) -> StageOutcome:
+    try:
+        return _STAGES[stage][0](ctx)
+    except NothingToMakeError as reason:
+        return StageOutcome(
+            stage=stage,
+            status="skipped",
+            reason=str(reason),
+            fingerprint=fingerprint(stage, "skipped", str(reason)),
+        )
+
+
+def _record(ctx: ObservationContext, product: str, reason: str) -> StageOutcome:
+    ctx.ws.catalogue.record_failure(ctx.id, product, reason)
+    return StageOutcome(stage=product, status="done")

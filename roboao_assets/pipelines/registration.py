@@ -1,0 +1,95 @@
+"""A raw night entered in the catalogue: what was observed, as names and headers say."""
+
+from roboao_assets.pipelines.freshness import fingerprint
+from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.workspace import Workspace
+from roboao_assets.science.errors import RawDataError, UnknownInstrumentError
+from roboao_assets.storage.catalogue import new_observation
+from roboao_assets.storage.raw_header import parse_facts, read_header
+from roboao_assets.storage.raw_night import RawExposure, RawNight, read_night
+
+
+def register_night(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:  # noqa: ARG001
+    """Enter every observation of the night, and the night itself.
+
+    An observation whose first header cannot be read is entered by its name, with the
+    reason as the failure of its stack: it is seen, and its night goes on.
+    """
+    raw = read_night(ws.settings.raw_roots, night)
+    problems = {path.name: reason for path, reason in raw.unreadable}
+    new = 0
+    for exposure in raw.observations:
+        problem = exposure.problem
+        try:
+            telescope = ws.settings.profile(exposure.name.camera, exposure.name.utc).telescope
+        except UnknownInstrumentError as error:
+            telescope, problem = None, problem or str(error)
+        try:
+            header = read_header(exposure.files[0])
+        except (RawDataError, OSError) as error:
+            header, problem = None, problem or str(error)
+        new += ws.catalogue.register_observation(_document(exposure, telescope, header))
+        if problem:
+            problems[exposure.id] = problem
+            ws.catalogue.record_failure(exposure.id, "bright_star", problem)
+    ws.catalogue.publish_night(night, "raw", _raw_section(raw, problems))
+    return StageOutcome(
+        stage="raw_night",
+        status="done",
+        fingerprint=fingerprint("raw_night", _file_list(raw)),
+        metadata={
+            "observations": len(raw.observations),
+            "new_observations": new,
+            "seeing_exposures": len(raw.seeing),
+            "dark_files": sum(map(len, raw.darks.values())),
+            "flat_files": sum(map(len, raw.flats.values())),
+            "problems": len(problems),
+        },
+    )
+
+
+def _document(exposure: RawExposure, telescope: str | None, header: object) -> dict:
+    locations = sorted({str(path.parent) for path in exposure.files})
+    where = locations[0] if len(locations) == 1 else locations
+    files = [path.name for path in exposure.files]
+    if header is None:
+        return new_observation(
+            exposure.name, telescope=telescope, raw_location=where, raw_files=files
+        )
+    facts = parse_facts(header)
+    return new_observation(
+        exposure.name,
+        telescope=telescope,
+        exposure_s=facts.exposure_s,
+        magnitude=facts.magnitude,
+        ra_deg=facts.ra_deg,
+        dec_deg=facts.dec_deg,
+        equinox=facts.equinox,
+        azimuth_deg=facts.azimuth_deg,
+        elevation_deg=facts.elevation_deg,
+        header_cards=[(c.keyword, c.value, c.comment) for c in header.cards],
+        raw_location=where,
+        raw_files=files,
+    )
+
+
+def _raw_section(raw: RawNight, problems: dict[str, str]) -> dict:
+    return {
+        "location": [str(folder) for folder in raw.folders],
+        "observations": [exposure.id for exposure in raw.observations],
+        "seeing": [exposure.id for exposure in raw.seeing],
+        "dark": sorted(path.name for files in raw.darks.values() for path in files),
+        "flat": sorted(path.name for files in raw.flats.values() for path in files),
+        "other": sorted(path.name for path in raw.unprocessed),
+        # A list of pairs: file names hold dots, which no key of a document may have.
+        "problems": [[name, reason] for name, reason in sorted(problems.items())],
+    }
+
+
+def _file_list(raw: RawNight) -> list[str]:
+    exposures = (*raw.observations, *raw.seeing)
+    families = (*raw.darks.values(), *raw.flats.values(), raw.unprocessed)
+    return sorted(
+        [path.name for exposure in exposures for path in exposure.files]
+        + [path.name for files in families for path in files]
+    )

@@ -1,0 +1,69 @@
+"""What every stage works with: settings, paths, the catalogue; and how a stage is run."""
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.science.errors import ArchiveError, CatalogueUnavailableError
+from roboao_assets.storage.catalogue import Catalogue, open_catalogue
+from roboao_assets.storage.paths import ArchivePaths
+from roboao_assets.storage.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """The archive as a stage sees it."""
+
+    settings: Settings
+    paths: ArchivePaths
+    catalogue: Catalogue
+
+
+@contextmanager
+def open_workspace(settings: Settings) -> Iterator[Workspace]:
+    """Yield the workspace of `settings`; its catalogue is closed afterwards."""
+    root = settings.archive_root.absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    with open_catalogue(settings.resolved_catalogue_url) as catalogue:
+        yield Workspace(settings=settings, paths=ArchivePaths(root), catalogue=catalogue)
+
+
+def run_stage(stage: str, work: Callable[[], StageOutcome]) -> StageOutcome:
+    """Run `work` and return how it ended, timed; no exception leaves here.
+
+    What this project raises on purpose, and the operating system's errors, are
+    told by their sentence. Anything else is a defect of ours: its traceback goes
+    to the log, and the observation after it is still reduced.
+    """
+    start = time.monotonic()
+    try:
+        outcome = work()
+    except ArchiveError as error:
+        outcome = _failure(stage, error, str(error))
+    except OSError as error:
+        outcome = _failure(stage, error, f"the operating system refused: {error}")
+    except Exception as error:
+        log.exception("defect in stage %s", stage)
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {error} (a defect, at {where.name}:{where.lineno})"
+        outcome = _failure(stage, error, reason)
+    if outcome.status == "failed":
+        log.error("%s: %s", stage, outcome.reason)
+    return replace(outcome, seconds=time.monotonic() - start)
+
+
+def _failure(stage: str, error: Exception, reason: str) -> StageOutcome:
+    retryable = isinstance(error, CatalogueUnavailableError | OSError)
+    return StageOutcome(
+        stage=stage,
+        status="failed",
+        reason=reason,
+        retryable=retryable,
+        error_type=type(error).__name__,
+    )
