@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, optimize
+from scipy import ndimage
 
 from roboao_assets.science.errors import FitFailedError, ScienceError
+from roboao_assets.science.star_fit import StarFit, fit_star
 
 # Smallest half-width (px) in which a star, its surroundings and a background ring fit.
 MIN_HALF_WIDTH_PX = 8
@@ -21,7 +22,6 @@ MIN_HALF_WIDTH_PX = 8
 MAX_MISSING_FRACTION = 0.10
 
 _B3_SPLINE = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
-_FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 # Reach of the spline that resamples the box (px): the box is cut that much larger.
 _RESAMPLING_MARGIN_PX = 8
 _CENTRE_TOLERANCE_PX = 0.003
@@ -53,22 +53,6 @@ class PreparedPsf:
     fwhm_px: float
     missing_fraction: float
     preparation: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class GaussianCore:
-    """A 2-D Gaussian fitted to the core of a star (positions in px of the fitted image)."""
-
-    x: float
-    y: float
-    amplitude: float
-    fwhm_major_px: float
-    fwhm_minor_px: float
-
-    @property
-    def fwhm_px(self) -> float:
-        """Geometric mean of the FWHM along the two axes."""
-        return math.sqrt(self.fwhm_major_px * self.fwhm_minor_px)
 
 
 def iuwt_planes(image: NDArray[np.floating], count: int) -> NDArray[np.float64]:
@@ -117,86 +101,10 @@ def _smooth_a_trous(image: NDArray[np.float64], scale: int) -> NDArray[np.float6
     return image
 
 
-def fit_gaussian_core(
-    image: NDArray[np.floating], x: float, y: float, *, radius_px: float | None = None
-) -> GaussianCore:
-    """Fit an elliptical 2-D Gaussian on a constant to the core of the star at (x, y).
-
-    Parameters
-    ----------
-    image : ndarray, shape (y, x)
-        Finite around the star.
-    x, y : float
-        Where the star is, to about a FWHM (px).
-    radius_px : float, optional
-        Radius of the fitted disc; by default the FWHM that the pixels above half of the peak
-        suggest.
-
-    Raises
-    ------
-    FitFailedError
-        The fit did not converge, or on something that is no star.
-    """
-    radius_px = radius_px or max(2.0, _estimate_fwhm(image, x, y))
-    reach = math.ceil(radius_px)
-    top, left = max(round(y) - reach, 0), max(round(x) - reach, 0)
-    window = np.asarray(
-        image[top : round(y) + reach + 1, left : round(x) + reach + 1], dtype=np.float64
-    )
-    if window.size < 9 or not np.isfinite(window).all():
-        raise FitFailedError(
-            f"no Gaussian can be fitted at x {x:.1f}, y {y:.1f} px: within {radius_px:.1f} px "
-            f"there are {int(np.isfinite(window).sum())} finite pixels"
-        )
-    grid_y, grid_x = np.mgrid[top : top + window.shape[0], left : left + window.shape[1]]
-    inside = np.hypot(grid_x - x, grid_y - y) <= radius_px + 0.5
-    values, dx, dy = window[inside], grid_x[inside] - x, grid_y[inside] - y
-    height = float(values.max() - values.min())
-    if height <= 0:
-        raise FitFailedError(f"no star at x {x:.1f}, y {y:.1f} px: the image is flat there")
-
-    def deviations(p: NDArray[np.float64]) -> NDArray[np.float64]:
-        # (u, v): position over the Cholesky factor of the inverse covariance, so that any
-        # parameters describe an ellipse.
-        u = p[3] * (dx - p[1]) + p[5] * (dy - p[2])
-        v = p[4] * (dy - p[2])
-        return p[0] * np.exp(-0.5 * (u * u + v * v)) + p[6] - values / height
-
-    inverse_sigma = _FWHM_PER_SIGMA / radius_px
-    start = np.array(
-        [1.0, 0.0, 0.0, inverse_sigma, inverse_sigma, 0.0, float(values.min()) / height]
-    )
-    fit = optimize.least_squares(deviations, start, method="lm", max_nfev=2000)
-    return _check_core(fit, x, y, radius_px, height)
-
-
-def _check_core(
-    fit: optimize.OptimizeResult, x: float, y: float, radius_px: float, height: float
-) -> GaussianCore:
-    amplitude, dx, dy, a, b, c, _ = fit.x
-    sigma = 1.0 / np.maximum(np.linalg.svd([[a, c], [0.0, b]], compute_uv=False), 1e-9)
-    core = GaussianCore(
-        x=x + float(dx),
-        y=y + float(dy),
-        amplitude=float(amplitude) * height,
-        fwhm_major_px=float(sigma.max()) * _FWHM_PER_SIGMA,
-        fwhm_minor_px=float(sigma.min()) * _FWHM_PER_SIGMA,
-    )
-    plausible = (
-        np.isfinite(fit.x).all()
-        and amplitude > 0
-        and math.hypot(dx, dy) <= 2 * radius_px
-        and 0.5 <= core.fwhm_minor_px
-        and core.fwhm_major_px <= 8 * radius_px
-    )
-    if not fit.success or not plausible:
-        raise FitFailedError(
-            f"the Gaussian fitted to the star at x {x:.1f}, y {y:.1f} px (disc of "
-            f"{radius_px:.1f} px) has amplitude {core.amplitude:.3g}, FWHM "
-            f"{core.fwhm_major_px:.2f} x {core.fwhm_minor_px:.2f} px and is "
-            f"{math.hypot(dx, dy):.2f} px off: no star"
-        )
-    return core
+def _fit_core(image: NDArray[np.floating], x: float, y: float) -> StarFit:
+    """Gaussian and constant fitted to the disc of one FWHM radius round the star at (x, y)."""
+    fwhm_px = max(2.0, _estimate_fwhm(image, x, y))
+    return fit_star(image, x, y, fwhm_px=fwhm_px, radius_px=fwhm_px + 0.5)
 
 
 def _estimate_fwhm(image: NDArray[np.floating], x: float, y: float) -> float:
@@ -362,10 +270,10 @@ def _fill_missing(image: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _centre_star(
     box: NDArray[np.float64], x: float, y: float, half_width_px: int, max_recentre_px: float
-) -> tuple[NDArray[np.float64], tuple[float, float], GaussianCore]:
+) -> tuple[NDArray[np.float64], tuple[float, float], StarFit]:
     """Resample `box` about the star near (x, y): frame, the star's centre in `box`, its core."""
     peak_x, peak_y = _find_peak(box, x, y, max_recentre_px)
-    core = fit_gaussian_core(box, peak_x, peak_y)
+    core = _fit_core(box, peak_x, peak_y)
     centre_x, centre_y = core.x, core.y
     coefficients = ndimage.spline_filter(box, order=5, mode="mirror")
     offsets = np.arange(-half_width_px, half_width_px + 1, dtype=np.float64)
@@ -381,7 +289,7 @@ def _centre_star(
         frame = ndimage.map_coordinates(
             coefficients, grid, order=5, mode="mirror", prefilter=False
         )
-        core = fit_gaussian_core(frame, half_width_px, half_width_px)
+        core = _fit_core(frame, half_width_px, half_width_px)
         error_x, error_y = core.x - half_width_px, core.y - half_width_px
         if math.hypot(error_x, error_y) < _CENTRE_TOLERANCE_PX:
             return frame, (centre_x, centre_y), core

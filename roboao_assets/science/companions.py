@@ -1,0 +1,238 @@
+"""Point sources in a residual: signal-to-noise map, candidates and their astrometry.
+
+At the few resolution elements that there are close to a star, a sample standard deviation
+is uncertain itself: the significance follows Student's t (Mawet et al. 2014,
+doi:10.1088/0004-637X/792/2/97).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from photutils.aperture import CircularAperture
+from scipy import ndimage, optimize, stats
+
+from roboao_assets.science.instrument import InstrumentProfile
+from roboao_assets.science.rdi_pca import subtract_components
+
+# A ring with fewer noise apertures than this has no usable standard deviation.
+MIN_NOISE_APERTURES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalToNoiseMap:
+    """Signal-to-noise ratio of a point source at every pixel of a residual.
+
+    Attributes
+    ----------
+    snr : ndarray, float64, shape (y, x)
+        NaN closer than 1 FWHM to the star (the central pixel) and where the ring of
+        apertures leaves the frame.
+    noise_apertures : ndarray, int64, shape (y, x)
+        Apertures that the noise at that pixel was measured in; 0 where `snr` is NaN.
+    """
+
+    snr: NDArray[np.float64]
+    noise_apertures: NDArray[np.int64]
+
+    def false_alarm_probability(self, x: int, y: int) -> float:
+        """Probability that noise alone gives such a ratio in one given resolution element."""
+        return float(stats.t.sf(self.snr[y, x], self.noise_apertures[y, x] - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A point source found beside the star.
+
+    Attributes
+    ----------
+    separation_arcsec, pa_deg : float
+        From the star; position angle east of north.
+    contrast_mag : float
+        Magnitude difference to the star, positive if fainter.
+    snr : float
+        Signal-to-noise ratio of Mawet et al. 2014 at the peak.
+    false_alarm_probability : float
+        Of that ratio, for one resolution element at that separation.
+    x, y : float
+        Position in the residual (0-based px).
+    """
+
+    separation_arcsec: float
+    pa_deg: float
+    contrast_mag: float
+    snr: float
+    false_alarm_probability: float
+    x: float
+    y: float
+
+
+def snr_map(residual: NDArray[np.floating], fwhm_px: float) -> SignalToNoiseMap:
+    """Signal-to-noise ratio at every pixel against the other apertures at its separation.
+
+    The signal is the flux in an aperture of one FWHM in diameter minus the mean of the
+    non-overlapping apertures on the same ring; the noise is their standard deviation times
+    sqrt(1 + 1 / n) (Mawet et al. 2014, equation 9). Aperture fluxes between pixel centres
+    are interpolated (cubic spline) in the map of aperture fluxes at the centres.
+
+    Parameters
+    ----------
+    residual : ndarray, shape (2 h + 1, 2 h + 1)
+        The star is at the central pixel.
+    fwhm_px : float
+        Size of a resolution element.
+    """
+    _check_frame(residual, fwhm_px)
+    half = residual.shape[0] // 2
+    fluxes = _aperture_fluxes(residual, fwhm_px)
+    offset_y, offset_x = np.mgrid[-half : half + 1, -half : half + 1]
+    radius = np.hypot(offset_x, offset_y)
+    usable = (radius >= fwhm_px) & (radius <= half - fwhm_px / 2)
+    # Apertures that touch each other subtend this angle from the star.
+    step = 2.0 * np.arcsin(fwhm_px / 2.0 / np.where(usable, radius, np.inf))
+    apertures = np.where(usable, np.floor(2 * np.pi / np.where(usable, step, 1.0)), 0).astype(int)
+    usable &= apertures > MIN_NOISE_APERTURES
+
+    snr = np.full(residual.shape, np.nan)
+    coefficients = ndimage.spline_filter(fluxes, order=3, mode="mirror")
+    for count in np.unique(apertures[usable]):
+        at = usable & (apertures == count)
+        turn = step[at] * np.arange(1, count)[:, None]
+        cosine, sine = np.cos(turn), np.sin(turn)
+        x, y = offset_x[at], offset_y[at]
+        ring = ndimage.map_coordinates(
+            coefficients,
+            [half + sine * x + cosine * y, half + cosine * x - sine * y],
+            order=3,
+            mode="mirror",
+            prefilter=False,
+        )
+        noise = ring.std(axis=0, ddof=1) * math.sqrt(1 + 1 / (count - 1))
+        signal = fluxes[at] - ring.mean(axis=0)
+        snr[at] = signal / np.where(noise > 0, noise, np.inf)
+    return SignalToNoiseMap(snr=snr, noise_apertures=np.where(usable, apertures - 1, 0))
+
+
+def _aperture_fluxes(image: NDArray[np.floating], fwhm_px: float) -> NDArray[np.float64]:
+    """Flux in the circular aperture of one FWHM in diameter centred on each pixel."""
+    reach = math.ceil(fwhm_px / 2) + 1
+    mask = CircularAperture((reach, reach), fwhm_px / 2).to_mask(method="exact")
+    kernel = mask.to_image((2 * reach + 1, 2 * reach + 1))
+    return ndimage.correlate(np.asarray(image, dtype=np.float64), kernel, mode="constant")
+
+
+def detect_candidates(
+    frame: NDArray[np.floating],
+    basis: NDArray[np.float64],
+    fwhm_px: float,
+    profile: InstrumentProfile,
+    *,
+    snr_threshold: float = 5.0,
+    max_candidates: int = 5,
+) -> tuple[Candidate, ...]:
+    """Find companions in the residual of a frame, most significant first.
+
+    The highest peak of the signal-to-noise map is fitted (position and contrast) with what
+    the subtraction leaves of a scaled and shifted copy of the star itself, so that the flux
+    which the subtraction takes is made up for. The fit is taken off and the search repeated,
+    until no peak reaches `snr_threshold`.
+
+    Parameters
+    ----------
+    frame : ndarray, shape (2 h + 1, 2 h + 1)
+        Prepared science frame, star on the central pixel.
+    basis : ndarray, shape (components, (2 h + 1)**2)
+        What was subtracted (`ReferenceSubtraction.basis`).
+    fwhm_px : float
+        Size of a resolution element.
+    profile : InstrumentProfile
+        Plate scale of the drizzled frame and its orientation on the sky.
+    snr_threshold : float
+        Peaks below are no candidates.
+    max_candidates : int
+        The search ends with this many.
+
+    Returns
+    -------
+    tuple of Candidate
+    """
+    star = np.asarray(frame, dtype=np.float64)
+    half = star.shape[0] // 2
+    residual = subtract_components(star, basis)
+    coefficients = ndimage.spline_filter(star, order=3, mode="constant")
+    candidates: list[Candidate] = []
+    while len(candidates) < max_candidates:
+        significance = snr_map(residual, fwhm_px)
+        peak = _highest_peak(significance.snr)
+        if peak is None or significance.snr[peak[1], peak[0]] < snr_threshold:
+            break
+        x, y, contrast, model = _fit_companion(residual, coefficients, basis, peak, fwhm_px)
+        if contrast <= 0:
+            break
+        dx, dy = x - half, y - half
+        candidates.append(
+            Candidate(
+                separation_arcsec=math.hypot(dx, dy) * profile.drizzled_scale_arcsec,
+                pa_deg=profile.position_angle_deg(dx, dy),
+                contrast_mag=-2.5 * math.log10(contrast),
+                snr=float(significance.snr[peak[1], peak[0]]),
+                false_alarm_probability=significance.false_alarm_probability(*peak),
+                x=x,
+                y=y,
+            )
+        )
+        residual = residual - contrast * model
+    return tuple(sorted(candidates, key=lambda c: (c.false_alarm_probability, -c.snr)))
+
+
+def _highest_peak(snr: NDArray[np.float64]) -> tuple[int, int] | None:
+    """Pixel (x, y) of the highest value, None if there is none."""
+    if not np.isfinite(snr).any():
+        return None
+    y, x = np.unravel_index(int(np.nanargmax(snr)), snr.shape)
+    return int(x), int(y)
+
+
+def _fit_companion(
+    residual: NDArray[np.float64],
+    star_coefficients: NDArray[np.float64],
+    basis: NDArray[np.float64],
+    peak: tuple[int, int],
+    fwhm_px: float,
+) -> tuple[float, float, float, NDArray[np.float64]]:
+    """Position, contrast and unit model of the companion near `peak` (least squares)."""
+    half = residual.shape[0] // 2
+    grid_y, grid_x = np.indices(residual.shape)
+    inside = np.hypot(grid_x - peak[0], grid_y - peak[1]) <= fwhm_px
+    data = residual[inside]
+
+    def model_at(position: NDArray[np.float64]) -> NDArray[np.float64]:
+        shift = (peak[1] - half + position[1], peak[0] - half + position[0])
+        moved = ndimage.shift(star_coefficients, shift, order=3, prefilter=False)
+        return subtract_components(moved, basis)
+
+    def best_contrast(model: NDArray[np.float64]) -> float:
+        power = float(model @ model)
+        return float(model @ data) / power if power > 0 else 0.0
+
+    def deviations(position: NDArray[np.float64]) -> NDArray[np.float64]:
+        model = model_at(position)[inside]
+        return (best_contrast(model) * model - data) / scale
+
+    scale = float(np.linalg.norm(data)) or 1.0
+    reach = fwhm_px / 2
+    # Steps of a hundredth of a pixel: the numeric derivative stays far above rounding.
+    fit = optimize.least_squares(
+        deviations, [0.0, 0.0], bounds=(-reach, reach), diff_step=0.01, x_scale=0.1, max_nfev=30
+    )
+    model = model_at(fit.x)
+    x, y = peak[0] + float(fit.x[0]), peak[1] + float(fit.x[1])
+    return x, y, best_contrast(model[inside]), model
+
+
+def _check_frame(frame: NDArray[np.floating], fwhm_px: float) -> None:
+    if frame.ndim != 2 or frame.shape[0] != frame.shape[1] or frame.shape[0] % 2 == 0:
+        raise ValueError(f"a square frame of an odd side is needed, not one of {frame.shape} px")
+    if not (math.isfinite(fwhm_px) and fwhm_px > 0):
+        raise ValueError(f"the FWHM must be positive, it is {fwhm_px} px")

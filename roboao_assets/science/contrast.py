@@ -1,0 +1,205 @@
+"""Contrast curve: how faint a companion would have been found, against separation.
+
+The contrast of a companion is relative to the star through the same filter. The template
+that is injected is the prepared (high-pass filtered) star itself, and its brightness is
+measured in the same aperture of the same filtered frame. The filter is linear, so a
+companion of contrast c in the stack is c times the filtered star in the filtered frame,
+and the filter's losses cancel; those of the subtraction are the throughput. Taking the
+star's flux from the unfiltered stack instead would make every companion look fainter than
+it is by what the filter takes from the core.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from photutils.aperture import CircularAperture, aperture_photometry
+from scipy import stats
+
+from roboao_assets.science.errors import ScienceError
+from roboao_assets.science.rdi_pca import principal_components, subtract_components
+
+# Injected companions on one ray are this many FWHM apart, so that they do not overlap.
+_INJECTION_SPACING_FWHM = 3
+# Rays, evenly spread, whose throughputs are averaged.
+_BRANCHES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastCurve:
+    """Detection limit against separation; all arrays have shape (n,), float64.
+
+    Attributes
+    ----------
+    separation_arcsec : ndarray
+        Increasing, from one FWHM outwards in steps of one pixel.
+    contrast_mag : ndarray
+        Magnitudes below the star of a companion that reaches `sigma`; 0 where not even one
+        as bright as the star would.
+    noise : ndarray
+        Standard deviation of the aperture fluxes of the residual (units of the frame).
+    throughput : ndarray
+        Fraction of an injected companion's flux that survives the subtraction.
+    sigma : float
+        Gaussian significance whose false-alarm probability the limit has.
+    fwhm_px, star_flux : float
+        Diameter of the apertures, and the star's flux in one.
+    components : int
+        Principal components subtracted.
+    """
+
+    separation_arcsec: NDArray[np.float64]
+    contrast_mag: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    throughput: NDArray[np.float64]
+    sigma: float
+    fwhm_px: float
+    star_flux: float
+    components: int
+
+
+def contrast_curve(
+    frame: NDArray[np.floating],
+    references: NDArray[np.floating],
+    *,
+    components: int,
+    fwhm_px: float,
+    plate_scale_arcsec: float,
+    sigma: float = 5.0,
+) -> ContrastCurve:
+    """Measure the contrast curve of a frame after reference-star subtraction.
+
+    Noise and throughput are VIP's (Gomez Gonzalez et al. 2017,
+    doi:10.3847/1538-3881/aa73d7): the standard deviation of aperture fluxes on rings one pixel
+    apart, and the recovered fraction of copies of the star injected one FWHM apart, three FWHM
+    between those of one pass, on three rays. The limit is corrected for small samples
+    (Mawet et al. 2014, doi:10.1088/0004-637X/792/2/97): Student's t at the false-alarm
+    probability of a Gaussian `sigma`, times sqrt(1 + 1 / n), with the unbiased standard
+    deviation of the n apertures. Companions that are there are part of the noise at their
+    separation.
+
+    Parameters
+    ----------
+    frame : ndarray, shape (2 h + 1, 2 h + 1)
+        Prepared science frame, star on the central pixel.
+    references : ndarray, shape (n, 2 h + 1, 2 h + 1)
+        Prepared frames of other stars.
+    components : int
+        Principal components subtracted (at most as many as the references have).
+    fwhm_px : float
+        Size of a resolution element, and diameter of the apertures.
+    plate_scale_arcsec : float
+        Pixel of the frame on the sky.
+    sigma : float
+        Significance of the limit.
+
+    Raises
+    ------
+    NoReferencesError
+        There is no reference with any signal.
+    ScienceError
+        The box is too small for the FWHM, or the star has no flux.
+    """
+    half = frame.shape[0] // 2
+    # Four rings one FWHM apart are the fewest that VIP can inject into; it stops two rings
+    # before the edge.
+    if not 1.0 <= fwhm_px <= half / (_INJECTION_SPACING_FWHM + 2):
+        raise ScienceError(
+            f"no contrast curve can be measured with a FWHM of {fwhm_px:.2f} px in a box of "
+            f"half-width {half} px: the FWHM must be from 1 px to a fifth of the half-width"
+        )
+    basis = principal_components(references, components)
+    science = np.asarray(frame, dtype=np.float64)
+    star_flux = _central_flux(science, fwhm_px)
+    if not star_flux > 0:
+        raise ScienceError(
+            f"the star's flux in the central {fwhm_px:.1f} px is {star_flux:.4g}: contrasts have "
+            f"nothing to be relative to"
+        )
+    radius_px, noise = _measure_noise(subtract_components(science, basis), fwhm_px)
+    inject_px, injected = _measure_throughput(science, basis, fwhm_px, star_flux)
+    within = radius_px <= inject_px[-1]
+    radius_px, noise = radius_px[within], noise[within]
+    throughput = np.interp(radius_px, inject_px, injected)
+
+    samples = np.floor(2 * np.pi * radius_px / fwhm_px)
+    unbiased = np.sqrt(samples / (samples - 1))
+    factor = stats.t.isf(stats.norm.sf(sigma), samples - 1) * np.sqrt(1 + 1 / samples)
+    limit = factor * noise * unbiased / star_flux
+    # No throughput, or a limit above the star: no companion would be found.
+    visible = throughput > limit
+    contrast = np.where(visible, limit / np.where(visible, throughput, 1.0), 1.0)
+    # A noiseless residual would have an infinite contrast.
+    contrast = np.maximum(contrast, np.finfo(np.float32).tiny)
+    return ContrastCurve(
+        separation_arcsec=radius_px * plate_scale_arcsec,
+        contrast_mag=-2.5 * np.log10(contrast) + 0.0,
+        noise=noise * unbiased,
+        throughput=throughput,
+        sigma=sigma,
+        fwhm_px=fwhm_px,
+        star_flux=star_flux,
+        components=len(basis),
+    )
+
+
+def contrast_at(curve: ContrastCurve, separation_arcsec: float) -> float:
+    """Contrast (mag) at a separation, linear between samples; NaN outside of the curve."""
+    separations = curve.separation_arcsec
+    if separations.size == 0 or not separations[0] <= separation_arcsec <= separations[-1]:
+        return math.nan
+    return float(np.interp(separation_arcsec, separations, curve.contrast_mag))
+
+
+def _central_flux(frame: NDArray[np.float64], fwhm_px: float) -> float:
+    half = frame.shape[0] // 2
+    aperture = CircularAperture((half, half), fwhm_px / 2)
+    return float(aperture_photometry(frame, aperture, method="exact")["aperture_sum"][0])
+
+
+def _measure_noise(
+    residual: NDArray[np.float64], fwhm_px: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Radii (px), one apart, and the standard deviation of the apertures there."""
+    noise, _, radii = _load_vip().noise_per_annulus(residual, separation=1, fwhm=fwhm_px)
+    return radii, noise
+
+
+def _measure_throughput(
+    frame: NDArray[np.float64], basis: NDArray[np.float64], fwhm_px: float, star_flux: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Radii (px), one FWHM apart, and the mean recovered fraction of companions there."""
+
+    def subtract(
+        cube: NDArray[np.float64], angle_list: NDArray[np.float64], verbose: bool = False
+    ) -> NDArray[np.float64]:
+        # The names are VIP's interface. One frame that is not rotated: nothing to combine.
+        return subtract_components(cube[0], basis)
+
+    # Sampled one FWHM apart (noise_sep None): with VIP's default of one pixel the copies
+    # injected in one pass overlap.
+    fractions, _, radii, *_ = _load_vip().throughput(
+        frame[None],
+        np.zeros(1),
+        frame / star_flux,
+        fwhm_px,
+        algo=subtract,
+        nbranch=_BRANCHES,
+        fc_rad_sep=_INJECTION_SPACING_FWHM,
+        noise_sep=None,
+        full_output=True,
+        verbose=False,
+    )
+    return radii, fractions.mean(axis=0)
+
+
+def _load_vip():
+    """Import VIP's contrast module when it is needed: it takes seconds."""
+    with warnings.catch_warnings():
+        # VIP can do without numba, and warns of it.
+        warnings.filterwarnings("ignore", "Numba python bindings", ImportWarning)
+        from vip_hci.metrics import contrcurve
+
+    return contrcurve
