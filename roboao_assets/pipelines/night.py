@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from roboao_assets.pipelines import calibration, registration, seeing, summaries
+from roboao_assets.pipelines import calibration, registering, seeing, summaries
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
 from roboao_assets.storage.settings import Settings
@@ -23,7 +23,7 @@ _SECTIONS = {
 
 def register_night(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
     """Enter the night and its observations in the catalogue."""
-    return _run("raw_night", registration.register_night, settings, night, force)
+    return _run("raw_night", registering.register_night, settings, night, force)
 
 
 def make_master_darks(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
