@@ -323,9 +323,7 @@ class Catalogue(ABC):
             },
             increment={f"{section}.retries": 1},
         )
-        return self._update(
-            NIGHTS, night, change, upsert=True, returning=f"{section}.retries"
-        )
+        return self._update(NIGHTS, night, change, upsert=True, returning=f"{section}.retries")
 
     # -- images ------------------------------------------------------------------------------
 
@@ -361,9 +359,7 @@ class Catalogue(ABC):
         """Return the image of a key, None if there is none."""
 
     @abstractmethod
-    def image_keys(
-        self, *, night: str | None = None, observation: str | None = None
-    ) -> list[str]:
+    def image_keys(self, *, night: str | None = None, observation: str | None = None) -> list[str]:
         """Return the keys of the images of a night or observation (or all), in order."""
 
     # -- claims ------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from roboao_assets.science.errors import CatalogueError
 from roboao_assets.storage.catalogue.documents import PIPELINES, REDO_PATHS
 from roboao_assets.storage.catalogue.sky import cone_box, separation_rad
+from roboao_assets.storage.catalogue.values import to_milliseconds
 
 Interval = tuple[float | None, float | None]
 
@@ -205,11 +206,15 @@ class ObservationQuery:
                 )
             if "Interval" in str(item.type) and value is not None:
                 _check_interval(item.name, value)
+            if isinstance(value, datetime):
+                to_milliseconds(value)  # refuses a time without a time zone
         for pipeline in (self.pipeline, *self.pipelines_done):
             if pipeline not in PIPELINES:
                 raise CatalogueError(
                     f"there is no pipeline {pipeline!r}; they are {', '.join(PIPELINES)}"
                 )
+        if "\0" in self.id_contains + self.name_contains:
+            raise CatalogueError("a text that is looked for holds no NUL character")
         if self.sort[0] not in SORT_FIELDS:
             raise CatalogueError(
                 f"results cannot be sorted by {self.sort[0]!r}; choose one of "
@@ -279,7 +284,9 @@ class ObservationQuery:
             if interval is not None and interval != (None, None):
                 yield Between(field, *interval)
         if self.date_from is not None or self.date_to is not None:
-            yield Between("date_utc", self.date_from, self.date_to, open_end=True)
+            bounds = (self.date_from, self.date_to)
+            low, high = (None if time is None else to_milliseconds(time) for time in bounds)
+            yield Between("date_utc", low, high, open_end=True)
         if self.nights is not None:
             yield AnyOf(tuple(_night_condition(night) for night in self.nights))
 
@@ -344,11 +351,11 @@ def _radians(interval: Interval | None) -> Interval | None:
 def _check_interval(name: str, interval: Any) -> None:
     good = isinstance(interval, tuple | list) and len(interval) == 2
     if not good or any(
-        value is not None and (not isinstance(value, int | float) or math.isnan(value))
+        value is not None and (not isinstance(value, int | float) or not math.isfinite(value))
         for value in interval
     ):
         raise CatalogueError(
-            f"{name} of a query is a pair (low, high) of numbers or None; it was {interval!r}"
+            f"{name} of a query is a pair (low, high) of finite numbers or None; it was {interval!r}"
         )
 
 

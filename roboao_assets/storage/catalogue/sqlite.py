@@ -193,9 +193,7 @@ class SqliteCatalogue(Catalogue):
 
     def _all(self, collection: str) -> list[dict[str, Any]]:
         with self._reading("reading documents") as connection:
-            rows = connection.execute(
-                f"SELECT document FROM {collection} ORDER BY id"
-            ).fetchall()
+            rows = connection.execute(f"SELECT document FROM {collection} ORDER BY id").fetchall()
         return [from_json(text) for (text,) in rows]
 
     def _update(
@@ -305,9 +303,7 @@ class SqliteCatalogue(Catalogue):
             row = connection.execute("SELECT png FROM images WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
-    def image_keys(
-        self, *, night: str | None = None, observation: str | None = None
-    ) -> list[str]:
+    def image_keys(self, *, night: str | None = None, observation: str | None = None) -> list[str]:
         """Return the keys of the images of a night or observation (or all), in order."""
         terms, values = ["1"], []
         for column, value in (("night", night), ("observation", observation)):

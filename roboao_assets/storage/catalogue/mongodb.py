@@ -1,0 +1,425 @@
+"""The MongoDB home: the production catalogue, one database on a server or replica set.
+
+Only what both MongoDB (6 and later) and FerretDB 1.24 (SQLite backend) know is used. Every
+change is one update of one document, which MongoDB carries out atomically; for FerretDB 1.x,
+which does not, `ferretdb` takes turns.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bson import CodecOptions
+from bson.errors import BSONError
+from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient, ReturnDocument, WriteConcern
+from pymongo import errors as mongo_errors
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
+from roboao_assets.storage.catalogue import query as q
+from roboao_assets.storage.catalogue.change import Change
+from roboao_assets.storage.catalogue.documents import PIPELINES
+from roboao_assets.storage.catalogue.ferretdb import Turns, decode_nested, encode_nested
+from roboao_assets.storage.catalogue.interface import (
+    NIGHTS,
+    OBJECTS,
+    Catalogue,
+    NightSummary,
+)
+from roboao_assets.storage.catalogue.values import at_path, now_utc
+
+DEFAULT_DATABASE = "roboao"
+IMAGES, CLAIMS = "images", "claims"
+
+_DEFAULT_OPTIONS = {
+    "serverSelectionTimeoutMS": 5_000,
+    "connectTimeoutMS": 5_000,
+    "socketTimeoutMS": 60_000,
+    "waitQueueTimeoutMS": 60_000,
+    "appname": "roboao-archive",
+}
+_IDS_AT_ONCE = 1000
+_UPSERT_ATTEMPTS = 5
+# A client made before a fork belongs to the parent: the child forgets it without closing it.
+_ABANDONED: list[MongoClient] = []
+
+# What the list of nights is made from; an index on just these answers it without documents.
+_NIGHT_FIELDS = ("date_utc", "bright_star_done", "bright_star_retries", "seeing_median")
+_INDEXES = {
+    OBJECTS: (
+        _NIGHT_FIELDS,
+        ("date_utc", "id"),
+        ("name",),
+        ("program", "date_utc"),
+        ("dec_rad", "ra_rad"),
+        *((f"{pipeline}_strehl",) for pipeline in PIPELINES),
+    ),
+    IMAGES: (("night",), ("observation",)),
+}
+_UNAVAILABLE = (
+    mongo_errors.ConnectionFailure,
+    mongo_errors.WTimeoutError,
+    mongo_errors.ExecutionTimeout,
+)
+
+
+class MongoCatalogue(Catalogue):
+    """The catalogue in a MongoDB database; see `Catalogue` and `open_catalogue`.
+
+    Writes are acknowledged by a majority of the replica set, journalled, unless the URL asks
+    for something else. Threads share one client, a forked child makes its own.
+    """
+
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        super().__init__(url, read_only=read_only)
+        self._closed = False
+        self._pid = -1
+        self._client: MongoClient | None = None
+        self._lock = threading.Lock()
+        self._turns: Turns | None = None
+        try:
+            with self._translated("opening the catalogue"):
+                information = self._database().client.admin.command("buildInfo")
+                if "ferretdbVersion" in information:
+                    self._turns = Turns()
+                # Asks for rights to read, which buildInfo does not.
+                self._database()[NIGHTS].find_one({"_id": ""})
+                if not read_only:
+                    self._make_indexes()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        """The URL without user and password."""
+        return re.sub(r"//.*@", "//***@", self._url)
+
+    def close(self) -> None:
+        """Close the client; calling it again does nothing."""
+        if self._pid == os.getpid() and self._client is not None:
+            self._client.close()
+        self._client = None
+        self._closed = True
+
+    # -- client ------------------------------------------------------------------------------
+
+    def _database(self) -> Database:
+        if self._closed:
+            raise CatalogueError(f"the catalogue {self.url} was closed; open it again")
+        if self._pid != os.getpid():
+            if self._client is not None:
+                _ABANDONED.append(self._client)
+            self._client, self._lock, self._pid = None, threading.Lock(), os.getpid()
+        with self._lock:
+            if self._client is None:
+                lowered = self._url.lower()
+                options = {k: v for k, v in _DEFAULT_OPTIONS.items() if k.lower() not in lowered}
+                try:
+                    self._client = MongoClient(self._url, **options)
+                except (ValueError, TypeError) as error:
+                    # pymongo raises these, too, for ports and options it cannot use.
+                    raise mongo_errors.InvalidURI(str(error)) from None
+            client = self._client
+        concern = client.write_concern
+        if not concern.document:
+            concern = WriteConcern(w="majority", j=True, wtimeout=30_000)
+        codec: CodecOptions = CodecOptions(tz_aware=True, tzinfo=UTC)
+        return client.get_default_database(DEFAULT_DATABASE).with_options(codec, None, concern)
+
+    def _collection(self, name: str) -> Collection:
+        return self._database()[name]
+
+    def _make_indexes(self) -> None:
+        for name, indexes in _INDEXES.items():
+            wanted = [[(_path(field), ASCENDING) for field in fields] for fields in indexes]
+            if not self._missing_indexes(name, wanted):
+                continue
+            with self._exclusive(name, "indexes"):
+                # FerretDB falls over when it is asked for an index that is there.
+                missing = self._missing_indexes(name, wanted)
+                if missing:
+                    self._collection(name).create_indexes([IndexModel(keys) for keys in missing])
+
+    def _missing_indexes(self, name: str, wanted: list[Any]) -> list[Any]:
+        present = [
+            list(index["key"]) for index in self._collection(name).index_information().values()
+        ]
+        return [keys for keys in wanted if keys not in present]
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except _UNAVAILABLE as error:
+            # What pymongo adds after the time-out is a dump of its view of the servers.
+            reason = str(error).split(", Timeout:")[0].split(" (configured timeouts")[0]
+            raise CatalogueUnavailableError(
+                f"{doing} at {self.url} did not work: {reason}; see whether the server runs and "
+                f"this machine reaches it, or correct ROBOAO_CATALOGUE_URL"
+            ) from error
+        except mongo_errors.OperationFailure as error:
+            reason = (error.details or {}).get("errmsg") or str(error).split(", full error")[0]
+            if error.code in (13, 18):
+                raise CatalogueError(
+                    f"{doing} at {self.url}: the server refused the user of ROBOAO_CATALOGUE_URL: "
+                    f"{reason}"
+                ) from error
+            raise CatalogueError(f"{doing} at {self.url} did not work: {reason}") from error
+        except (mongo_errors.ConfigurationError, mongo_errors.InvalidURI) as error:
+            # The message may quote the part of the URL that is wrong, a password for example.
+            raise CatalogueError(
+                f"the catalogue URL {self.url} cannot be used ({type(error).__name__}): it is "
+                f"mongodb://user:password@host:port/database, with : / ? # [ ] @ in the user or "
+                f"password percent-encoded, and known options after a ?"
+            ) from None
+        except (mongo_errors.PyMongoError, BSONError, OverflowError) as error:
+            raise CatalogueError(f"{doing} at {self.url} did not work: {error}") from error
+
+    def _exclusive(self, collection: str, identifier: str) -> AbstractContextManager[Any]:
+        """Keep other writers off a document where the server does not do so by itself."""
+        if self._turns is None:
+            return nullcontext()
+        return self._turns.of(self._collection("locks"), f"{collection}/{identifier}")
+
+    def _stored(self, value: Any) -> Any:
+        return value if self._turns is None else encode_nested(value)
+
+    def _loaded(self, value: Any) -> Any:
+        return value if self._turns is None else decode_nested(value)
+
+    # -- documents ---------------------------------------------------------------------------
+
+    def _insert(self, collection: str, document: dict[str, Any]) -> bool:
+        with self._translated("entering a document"):
+            try:
+                self._collection(collection).insert_one(self._stored(document))
+            except mongo_errors.DuplicateKeyError:
+                return False
+            return True
+
+    def _get(self, collection: str, identifier: str) -> dict[str, Any] | None:
+        with self._translated("reading a document"):
+            return self._loaded(self._collection(collection).find_one({"_id": identifier}))
+
+    def _get_many(self, identifiers: Sequence[str], summary_only: bool) -> list[dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        with self._translated("reading documents"):
+            for start in range(0, len(identifiers), _IDS_AT_ONCE):
+                some = list(identifiers[start : start + _IDS_AT_ONCE])
+                for document in self._collection(OBJECTS).find(
+                    {"_id": {"$in": some}}, _projection(summary_only)
+                ):
+                    found[document["_id"]] = self._loaded(document)
+        return [found[identifier] for identifier in identifiers if identifier in found]
+
+    def _all(self, collection: str) -> list[dict[str, Any]]:
+        with self._translated("reading documents"):
+            cursor = self._collection(collection).find({}).sort("_id", ASCENDING)
+            return [self._loaded(document) for document in cursor]
+
+    def _update(
+        self,
+        collection: str,
+        identifier: str,
+        change: Change,
+        *,
+        upsert: bool = False,
+        returning: str = "",
+    ) -> Any:
+        update: dict[str, Any] = {}
+        if change.assign:
+            update["$set"] = {path: self._stored(value) for path, value in change.assign.items()}
+        if change.remove:
+            update["$unset"] = dict.fromkeys(change.remove, "")
+        if change.increment:
+            update["$inc"] = dict(change.increment)
+        with self._translated("changing a document"), self._exclusive(collection, identifier):
+            documents = self._collection(collection)
+            if not returning:
+                result = self._upserting(
+                    lambda: documents.update_one({"_id": identifier}, update, upsert=upsert)
+                )
+                return True if result.matched_count or result.upserted_id is not None else None
+            # FerretDB knows no projection here: the whole document comes back.
+            document = self._upserting(
+                lambda: documents.find_one_and_update(
+                    {"_id": identifier},
+                    update,
+                    upsert=upsert,
+                    return_document=ReturnDocument.AFTER,
+                )
+            )
+        return None if document is None else at_path(self._loaded(document), returning)
+
+    def _upserting(self, action: Any) -> Any:
+        """Repeat when another writer inserted the same document in between."""
+        for _ in range(_UPSERT_ATTEMPTS - 1):
+            try:
+                return action()
+            except mongo_errors.DuplicateKeyError:
+                continue
+        return action()
+
+    def _delete(self, collection: str, identifier: str) -> bool:
+        with self._translated("removing a document"), self._exclusive(collection, identifier):
+            return self._collection(collection).delete_one({"_id": identifier}).deleted_count == 1
+
+    # -- searches ----------------------------------------------------------------------------
+
+    def _select(
+        self,
+        conditions: Sequence[q.Condition],
+        *,
+        sort: tuple[str, bool],
+        skip: int,
+        limit: int,
+        summary_only: bool,
+    ) -> list[dict[str, Any]]:
+        with self._translated("searching observations"):
+            cursor = self._collection(OBJECTS).find(
+                _compile_all(conditions),
+                _projection(summary_only),
+                sort=_order(sort),
+                skip=skip,
+                limit=limit,
+            )
+            return [self._loaded(document) for document in cursor]
+
+    def _count(self, conditions: Sequence[q.Condition]) -> int:
+        with self._translated("counting observations"):
+            return self._collection(OBJECTS).count_documents(_compile_all(conditions))
+
+    def _positions(
+        self, conditions: Sequence[q.Condition], sort: tuple[str, bool]
+    ) -> Iterable[tuple[str, Any, Any]]:
+        with self._translated("searching observations"):
+            cursor = self._collection(OBJECTS).find(
+                _compile_all(conditions), {"coordinates.radec": 1}, sort=_order(sort)
+            )
+            return [
+                (
+                    document["_id"],
+                    at_path(document, "coordinates.radec.0"),
+                    at_path(document, "coordinates.radec.1"),
+                )
+                for document in cursor
+            ]
+
+    def _night_rows(self) -> Iterable[NightSummary]:
+        # Counted here and not by $group: FerretDB has no conditional sums.
+        rows: dict[str, dict[str, Any]] = {}
+        projection = {"_id": 0, **{_path(field): 1 for field in _NIGHT_FIELDS}}
+        with self._translated("listing nights"):
+            for document in self._collection(OBJECTS).find(
+                {"date_utc": {"$gte": datetime(1, 1, 1, tzinfo=UTC)}}, projection
+            ):
+                night = f"{document['date_utc']:%Y%m%d}"
+                row = rows.setdefault(
+                    night, {"observations": 0, "seeing_median": None, "done": 0, "failed": 0}
+                )
+                done, retries, seeing = (at_path(document, _path(f)) for f in _NIGHT_FIELDS[1:])
+                row["observations"] += 1
+                row["done"] += done is True
+                row["failed"] += done is not True and _is_number(retries) and retries > 0
+                if _is_number(seeing):
+                    row["seeing_median"] = max(seeing, row["seeing_median"] or seeing)
+        return [NightSummary(night=night, **row) for night, row in rows.items()]
+
+    def _night_seeing(self) -> Iterable[tuple[str, Any]]:
+        with self._translated("listing nights"):
+            cursor = self._collection(NIGHTS).find({}, {"seeing.median": 1})
+            return [(document["_id"], at_path(document, "seeing.median")) for document in cursor]
+
+    # -- images and claims -------------------------------------------------------------------
+
+    def _put_image(self, key: str, png: bytes, night: str, observation: str | None) -> None:
+        image = {"night": night, "observation": observation, "last_modified": now_utc(), "png": png}
+        with self._translated("keeping an image"), self._exclusive(IMAGES, key):
+            self._upserting(
+                lambda: self._collection(IMAGES).replace_one({"_id": key}, image, upsert=True)
+            )
+
+    def image(self, key: str) -> bytes | None:
+        """Return the image of a key, None if there is none."""
+        with self._translated("reading an image"):
+            document = self._collection(IMAGES).find_one({"_id": key})
+        return bytes(document["png"]) if document and "png" in document else None
+
+    def image_keys(self, *, night: str | None = None, observation: str | None = None) -> list[str]:
+        """Return the keys of the images of a night or observation (or all), in order."""
+        wanted = {"night": night, "observation": observation}
+        query = {field: value for field, value in wanted.items() if value is not None}
+        with self._translated("listing images"):
+            cursor = self._collection(IMAGES).find(query, {"_id": 1}).sort("_id", ASCENDING)
+            return [document["_id"] for document in cursor]
+
+    def _claim(self, key: str, owner: str, ttl_s: float) -> bool:
+        claims = self._collection(CLAIMS)
+        with self._translated("claiming a product"), self._exclusive(CLAIMS, key):
+            now = now_utc()
+            claim = {"owner": owner, "expires": now + timedelta(seconds=ttl_s)}
+            try:
+                claims.insert_one({"_id": key, **claim})
+            except mongo_errors.DuplicateKeyError:
+                free = {"$or": [{"owner": owner}, {"expires": {"$lte": now}}]}
+                taken = claims.find_one_and_update({"_id": key, **free}, {"$set": claim})
+                return taken is not None
+            return True
+
+    def _release(self, key: str, owner: str) -> bool:
+        with self._translated("releasing a claim"), self._exclusive(CLAIMS, key):
+            own = {"_id": key, "owner": owner, "expires": {"$gt": now_utc()}}
+            return self._collection(CLAIMS).delete_one(own).deleted_count == 1
+
+
+def _path(field: str) -> str:
+    return q.FIELD_PATHS.get(field, field)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _projection(summary_only: bool) -> dict[str, int] | None:
+    return {"fits_header": 0} if summary_only else None
+
+
+def _order(sort: tuple[str, bool]) -> list[tuple[str, int]]:
+    field, ascending = sort
+    order = [(_path(field), ASCENDING if ascending else DESCENDING)]
+    return order if field == "id" else [*order, ("_id", ASCENDING)]
+
+
+def _compile_all(conditions: Iterable[q.Condition]) -> dict[str, Any]:
+    terms = [_compile(condition) for condition in conditions]
+    return {"$and": terms} if terms else {}
+
+
+def _compile(condition: q.Condition) -> dict[str, Any]:
+    term: dict[str, Any]
+    match condition:
+        case q.OneOf(field, values):
+            term = {_path(field): {"$in": list(values)}}
+        case q.Holds(field, value):
+            term = {_path(field): value}
+        case q.Contains(field, text):
+            term = {_path(field): {"$regex": re.escape(text), "$options": "i"}}
+        case q.Between(field, low, high, open_end):
+            bounds = {"$gte": low, "$lt" if open_end else "$lte": high}
+            term = {_path(field): {sign: b for sign, b in bounds.items() if b is not None}}
+        case q.IsTrue(field, wanted):
+            term = {_path(field): True if wanted else {"$ne": True}}
+        case q.RedoAsked(wanted, paths):
+            term = {"$or" if wanted else "$nor": [{path: True} for path in paths]}
+        case q.AnyOf(conditions):
+            terms = [_compile(item) for item in conditions]
+            term = {"$or": terms} if terms else {"_id": {"$in": []}}
+        case _:
+            raise TypeError(f"unknown condition {condition!r}")
+    return term
