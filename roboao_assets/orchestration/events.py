@@ -1,6 +1,7 @@
 """Stage outcomes as Dagster events: data versions, figures, small inline pictures."""
 
 import base64
+import math
 from typing import Any
 
 import dagster as dg
@@ -21,11 +22,19 @@ def outcome_metadata(outcome: StageOutcome) -> dict[str, Any]:
     metadata: dict[str, Any] = {"status": outcome.status}
     if outcome.reason:
         metadata["reason"] = outcome.reason
-    metadata.update(outcome.metadata)
+    metadata.update({name: _figure(value) for name, value in outcome.metadata.items()})
     metadata["seconds"] = round(outcome.seconds, 3)
     if outcome.preview_png is not None:
         metadata["preview"] = preview_metadata(outcome.preview_png, outcome.stage)
     return metadata
+
+
+def _figure(value: Any) -> str | int | float:
+    # NaN is not JSON, and NumPy's scalars are nothing that Dagster knows.
+    plain = value.item() if hasattr(value, "item") else value
+    if isinstance(plain, float) and not math.isfinite(plain):
+        return str(plain)
+    return plain
 
 
 def preview_metadata(png: bytes, name: str) -> dg.MetadataValue:
@@ -65,4 +74,21 @@ def failure_observation(observation: str, outcome: StageOutcome) -> dg.AssetObse
         partition=observation,
         description=outcome.reason,
         metadata={**outcome_metadata(outcome), "error": outcome.error_type or "-"},
+    )
+
+
+def strehl_flag_evaluation(observation: str, outcome: StageOutcome) -> dg.AssetCheckEvaluation:
+    """Return what the check of the Strehl ratio's flag says of an outcome of that stage.
+
+    A flag of ``BAD?`` is a warning: the star may be a double, or the correction poor.
+    """
+    flag = str(outcome.metadata.get("flag", "")) or outcome.status
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("strehl_ratio"),
+        check_name="strehl_flag",
+        passed=flag != "BAD?",
+        partition=observation,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=outcome.reason or None,
+        metadata={"flag": flag},
     )

@@ -1,0 +1,106 @@
+"""Asset checks of the calibration: they read the files, whoever made them."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+
+from roboao_assets.orchestration.resources import CodeLocation
+from roboao_assets.storage.paths import ArchivePaths
+
+
+def build_calibration_checks(location: CodeLocation) -> list[dg.AssetChecksDefinition]:
+    """Return the checks of `master_darks`, `master_flats` and `bad_pixel_mask`."""
+    return [
+        _build_check(
+            location,
+            asset="master_darks",
+            name="dark_noise",
+            pattern="dark_*.fits",
+            judge=_judge_dark,
+            description="Every master dark is quieter than one frame, and finite.",
+        ),
+        _build_check(
+            location,
+            asset="master_flats",
+            name="flat_level",
+            pattern="flat_*.fits",
+            judge=_judge_flat,
+            description="Every master flat has mean 1, few outliers, and is finite.",
+        ),
+        _build_check(
+            location,
+            asset="bad_pixel_mask",
+            name="bad_pixel_count",
+            pattern="bad_pixels.fits",
+            judge=_judge_bad_pixels,
+            description="Few pixels are bad.",
+        ),
+    ]
+
+
+def _build_check(
+    location: CodeLocation,
+    *,
+    asset: str,
+    name: str,
+    pattern: str,
+    judge: Callable[[Path], tuple[dict[str, float], tuple[str, ...]]],
+    description: str,
+) -> dg.AssetChecksDefinition:
+    paths = ArchivePaths(location.settings.archive_root.absolute())
+    with warnings.catch_warnings():
+        # Checks with partitions are in preview; without them a night's check would
+        # overwrite that of the night before.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+
+        @dg.asset_check(
+            asset=asset,
+            name=name,
+            partitions_def=location.partitions.nights,
+            description=description,
+        )
+        def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+            folder = paths.bad_pixel_mask(context.partition_key).parent
+            figures: dict[str, float] = {}
+            problems: list[str] = []
+            for path in sorted(folder.glob(pattern)):
+                of_file, wrong = judge(path)
+                figures |= {f"{path.stem} {key}": value for key, value in of_file.items()}
+                problems += [f"{path.name}: {problem}" for problem in wrong]
+            # No file at all is no problem of quality: calibrated frames need no masters.
+            return dg.AssetCheckResult(
+                passed=not problems,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(problems) or None,
+                metadata=figures,
+            )
+
+    return check
+
+
+def _judge_dark(path: Path) -> tuple[dict[str, float], tuple[str, ...]]:
+    from roboao_assets.science.calibration_quality import judge_dark
+    from roboao_assets.storage.fits_products import read_image
+
+    data, header = read_image(path)
+    noise = header.get("NOISE")
+    quality = judge_dark(data, None if noise is None else float(noise))
+    return quality.figures, quality.problems
+
+
+def _judge_flat(path: Path) -> tuple[dict[str, float], tuple[str, ...]]:
+    from roboao_assets.science.calibration_quality import judge_flat
+    from roboao_assets.storage.fits_products import read_image
+
+    quality = judge_flat(read_image(path)[0])
+    return quality.figures, quality.problems
+
+
+def _judge_bad_pixels(path: Path) -> tuple[dict[str, float], tuple[str, ...]]:
+    from roboao_assets.science.calibration_quality import judge_bad_pixels
+    from roboao_assets.storage.fits_products import read_image
+
+    quality = judge_bad_pixels(read_image(path)[0])
+    return quality.figures, quality.problems

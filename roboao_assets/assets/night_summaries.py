@@ -1,0 +1,65 @@
+"""What is said of a night as a whole: its seeing, Strehl ratios and contrast curves."""
+
+import dagster as dg
+
+from roboao_assets.orchestration.night_stage import build_night_asset
+from roboao_assets.orchestration.resources import CodeLocation
+from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.storage.settings import Settings
+
+GROUP = "night_summaries"
+
+
+def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
+    """Return the assets `seeing`, `strehl_summary` and `contrast_summary`."""
+    to_night = location.partitions.observations_to_night
+    return [
+        build_night_asset(
+            location,
+            "seeing",
+            _seeing,
+            group=GROUP,
+            deps=["raw_night", "master_darks", "master_flats", "bad_pixel_mask"],
+            kinds={"matplotlib"},
+            description=(
+                "Seeing of every AO-off exposure of the night, its table and plot against time; "
+                "each observation gets the night's median and mean and the nearest in time."
+            ),
+        ),
+        build_night_asset(
+            location,
+            "strehl_summary",
+            _strehl,
+            group=GROUP,
+            deps=[dg.AssetDep("strehl_ratio", partition_mapping=to_night), "seeing"],
+            kinds={"matplotlib"},
+            description="Plot of the night's Strehl ratios.",
+        ),
+        build_night_asset(
+            location,
+            "contrast_summary",
+            _contrast,
+            group=GROUP,
+            deps=[dg.AssetDep("contrast_curve", partition_mapping=to_night)],
+            kinds={"matplotlib"},
+            description="Plot of the night's contrast curves.",
+        ),
+    ]
+
+
+def _seeing(settings: Settings, night: str, force: bool) -> StageOutcome:
+    from roboao_assets.pipelines.night import measure_night_seeing
+
+    return measure_night_seeing(settings, night, force=force)
+
+
+def _strehl(settings: Settings, night: str, force: bool) -> StageOutcome:
+    from roboao_assets.pipelines.night import summarise_strehl
+
+    return summarise_strehl(settings, night, force=force)
+
+
+def _contrast(settings: Settings, night: str, force: bool) -> StageOutcome:
+    from roboao_assets.pipelines.night import summarise_contrast
+
+    return summarise_contrast(settings, night, force=force)

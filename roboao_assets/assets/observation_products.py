@@ -1,0 +1,192 @@
+"""The products of an observation: one asset each, made together on the cluster.
+
+One multi-asset over a range of observations instead of an asset a stage: a plain
+asset over a range is all or nothing, this one records every observation and stage
+by itself, and an observation passes through its stages in one worker's memory.
+"""
+
+import warnings
+from collections.abc import Iterator
+
+import dagster as dg
+
+from roboao_assets.orchestration.cluster import ClusterError
+from roboao_assets.orchestration.events import (
+    failure_observation,
+    materialization,
+    strehl_flag_evaluation,
+)
+from roboao_assets.orchestration.night_stage import OWNERS
+from roboao_assets.orchestration.observation_runs import (
+    ObservationRun,
+    ObservationTask,
+    TaskRules,
+)
+from roboao_assets.orchestration.resources import CodeLocation, StageConfig
+from roboao_assets.pipelines.freshness import CODE_VERSIONS
+from roboao_assets.pipelines.outcome import StageOutcome
+
+_MAX_SENTENCES = 20
+STAGES = (
+    "bright_star_stack",
+    "strehl_ratio",
+    "bright_star_preview",
+    "pca_residual",
+    "contrast_curve",
+)
+"""In the order of the flow, as `roboao_assets.pipelines.observation` makes them."""
+
+
+def build_observation_products(location: CodeLocation) -> list[dg.AssetsDefinition]:
+    """Return the multi-asset of all products of an observation."""
+    partitions = location.partitions
+
+    @dg.multi_asset(
+        name="reduce_observation",
+        description="Reduces observations on the Dask cluster, each by itself.",
+        specs=_specs(location),
+        check_specs=[_strehl_flag_check(location)],
+        can_subset=True,
+        partitions_def=partitions.observations,
+        # Beta, and what makes a range of observations one run (docs/adr/0001-dagster.md).
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def reduce_observation(
+        context: dg.AssetExecutionContext, config: StageConfig
+    ) -> Iterator[None]:
+        # Everything is logged as it happens; the generator yields no output.
+        yield from ()
+        wanted = {key.to_user_string() for key in context.selected_asset_keys}
+        stages = tuple(stage for stage in STAGES if stage in wanted)
+        tasks = [
+            ObservationTask(
+                night=partitions.manifest.night_by_observation[o], observation=o, stages=stages
+            )
+            for o in context.partition_keys
+        ]
+        failures = _reduce(context, location, tasks, config.force)
+        if failures:
+            raise _failure(failures, len(tasks))
+
+    return [reduce_observation]
+
+
+def _specs(location: CodeLocation) -> list[dg.AssetSpec]:
+    of_night = location.partitions.night_to_observations
+
+    def spec(name: str, group: str, deps: list[str | dg.AssetDep], text: str) -> dg.AssetSpec:
+        return dg.AssetSpec(
+            name,
+            group_name=group,
+            deps=deps,
+            description=text,
+            skippable=True,
+            code_version=CODE_VERSIONS[name],
+            owners=OWNERS,
+            kinds={"fits", "dask"},
+        )
+
+    masters = [
+        dg.AssetDep(name, partition_mapping=of_night)
+        for name in ("raw_night", "master_darks", "master_flats", "bad_pixel_mask")
+    ]
+    return [
+        spec(
+            "bright_star_stack",
+            "bright_star",
+            [*masters],
+            "Lucky-imaging stacks of an observation: `sum.fits`, `<n>p.fits` drizzled from the "
+            "best n percent of the frames, `frames.txt`, `sorted.txt`; its class.",
+        ),
+        spec(
+            "strehl_ratio",
+            "bright_star",
+            ["bright_star_stack"],
+            "Strehl ratio with its uncertainty, core and halo radii, FWHM and flag.",
+        ),
+        spec(
+            "bright_star_preview",
+            "bright_star",
+            ["bright_star_stack", "strehl_ratio"],
+            "Previews of the stack: the full field, and cropped round the guide star.",
+        ),
+        spec(
+            "pca_residual",
+            "high_contrast",
+            ["bright_star_stack", "psf_library"],
+            "Reference-star PSF subtraction by principal components.",
+        ),
+        spec(
+            "contrast_curve",
+            "high_contrast",
+            ["pca_residual"],
+            "5-sigma contrast (mag) against separation (arcsec).",
+        ),
+    ]
+
+
+def _strehl_flag_check(location: CodeLocation) -> dg.AssetCheckSpec:
+    with warnings.catch_warnings():
+        # Checks with partitions are in preview; without them only the observation that
+        # was reduced last would have one.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return dg.AssetCheckSpec(
+            "strehl_flag",
+            asset="strehl_ratio",
+            partitions_def=location.partitions.observations,
+            description="The core is not too narrow and the halo not too wide for a star: `OK`.",
+        )
+
+
+def _reduce(
+    context: dg.AssetExecutionContext,
+    location: CodeLocation,
+    tasks: list[ObservationTask],
+    force: bool,
+) -> dict[str, StageOutcome]:
+    """Reduce `tasks`, log every outcome; return the first failed stage of each failed one."""
+    rules = TaskRules(
+        run_id=context.run_id,
+        settings_json=location.settings.model_dump_json(),
+        force=force,
+        time_limit_s=location.settings.stage_timeout_s,
+    )
+    failures: dict[str, StageOutcome] = {}
+    check_wanted = bool(context.selected_asset_check_keys)
+    try:
+        with location.cluster.connect() as client:
+            run = ObservationRun(client, rules)
+            for done, (observation, outcomes) in enumerate(run.outcomes(tasks), 1):
+                for outcome in outcomes:
+                    _log(context, observation, outcome, check_wanted)
+                failed = next((o for o in outcomes if not o.succeeded), None)
+                if failed is not None:
+                    failures[observation] = failed
+                context.log.info(f"{done} of {len(tasks)}: {observation}")
+    except ClusterError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    return failures
+
+
+def _log(
+    context: dg.AssetExecutionContext, observation: str, outcome: StageOutcome, check_wanted: bool
+) -> None:
+    if not outcome.succeeded:
+        context.log.error(f"{observation}: {outcome.stage}: {outcome.reason}")
+        context.log_event(failure_observation(observation, outcome))
+        return
+    context.log_event(materialization(observation, outcome))
+    if check_wanted and outcome.stage == "strehl_ratio":
+        context.log_event(strehl_flag_evaluation(observation, outcome))
+
+
+def _failure(failures: dict[str, StageOutcome], n_tasks: int) -> dg.Failure:
+    sentences = [f"{o}: {f.stage}: {f.reason}" for o, f in failures.items()]
+    shown = sentences[:_MAX_SENTENCES]
+    if len(sentences) > len(shown):
+        shown.append(f"and {len(sentences) - len(shown)} more, see the log")
+    return dg.Failure(
+        description="\n".join([f"{len(failures)} of {n_tasks} observations failed:", *shown]),
+        metadata={"failed": len(failures), "observations": n_tasks},
+        allow_retries=False,
+    )

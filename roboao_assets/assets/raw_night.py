@@ -1,0 +1,68 @@
+"""The raw night: what was observed, registered in the catalogue."""
+
+import warnings
+
+import dagster as dg
+
+from roboao_assets.orchestration.night_stage import build_night_asset
+from roboao_assets.orchestration.resources import CodeLocation
+from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.storage.settings import Settings
+
+GROUP = "raw"
+
+
+def build_raw_night(location: CodeLocation) -> list[dg.AssetsDefinition]:
+    """Return the asset `raw_night`."""
+    return [
+        build_night_asset(
+            location,
+            "raw_night",
+            _register,
+            group=GROUP,
+            kinds={"fits", "bzip2"},
+            description=(
+                "The raw files of a UT night by family, and its observations registered in the "
+                "catalogue with what their names and headers say."
+            ),
+        )
+    ]
+
+
+def build_raw_checks(location: CodeLocation) -> list[dg.AssetChecksDefinition]:
+    """Return the checks of `raw_night`."""
+    with warnings.catch_warnings():
+        # Checks with partitions are in preview; without them a night's check would
+        # overwrite that of the night before.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+
+        @dg.asset_check(
+            asset="raw_night",
+            name="every_raw_file_is_understood",
+            partitions_def=location.partitions.nights,
+            description="No raw file has a name that says nothing of what it is.",
+        )
+        def every_raw_file_is_understood(
+            context: dg.AssetCheckExecutionContext,
+        ) -> dg.AssetCheckResult:
+            from roboao_assets.storage.raw_night import read_night
+
+            raw = read_night(location.settings.raw_roots, context.partition_key)
+            reasons = [f"- `{path.name}`: {reason}" for path, reason in raw.unreadable]
+            return dg.AssetCheckResult(
+                passed=not reasons,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{len(reasons)} files are not understood" if reasons else None,
+                metadata={
+                    "observations": len(raw.observations),
+                    "not_understood": dg.MetadataValue.md("\n".join(reasons) or "none"),
+                },
+            )
+
+    return [every_raw_file_is_understood]
+
+
+def _register(settings: Settings, night: str, force: bool) -> StageOutcome:
+    from roboao_assets.pipelines.night import register_night
+
+    return register_night(settings, night, force=force)

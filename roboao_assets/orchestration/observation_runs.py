@@ -1,0 +1,248 @@
+"""Many observations over a Dask cluster, each on its own: what one does stops no other.
+
+Not dagster-dask's executor: its task keys are `<job>.<step>`, so that two runs of
+one job on one scheduler share a task and the second run's products are never made
+(dagster issue 21418; `docs/adr/0004-cluster.md`). Keys here hold the run's id.
+"""
+
+import heapq
+import logging
+import queue
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from distributed import Client, Future
+from distributed.scheduler import KilledWorker
+
+from roboao_assets.orchestration.cluster import WORKERS_TIMEOUT_S, ClusterError
+from roboao_assets.orchestration.failures import (
+    MAX_RETRIES,
+    is_transient,
+    wait_before_retry_s,
+)
+from roboao_assets.orchestration.observation_task import reduce_on_worker
+from roboao_assets.pipelines.outcome import StageOutcome
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 1.0
+_LOST_STATES = ("cancelled", "lost")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationTask:
+    """One observation to be reduced.
+
+    Attributes
+    ----------
+    night, observation : str
+    stages : tuple of str
+        Names of the stages, in the order of the flow.
+    attempt : int
+        From 1.
+    earlier : tuple of StageOutcome
+        Outcomes of the stages that an earlier attempt finished.
+    """
+
+    night: str
+    observation: str
+    stages: tuple[str, ...]
+    attempt: int = 1
+    earlier: tuple[StageOutcome, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRules:
+    """What is the same for all observations of a run."""
+
+    run_id: str
+    settings_json: str
+    force: bool
+    time_limit_s: float
+
+    @property
+    def topic(self) -> str:
+        """Under which the workers tell what they begin."""
+        return f"roboao-{self.run_id}"
+
+    def key(self, task: ObservationTask) -> str:
+        """Name of the task on the scheduler: no other run has it."""
+        return f"{self.run_id}:{task.observation}:{task.attempt}"
+
+
+@dataclass
+class _Flight:
+    """An observation that was sent to the cluster."""
+
+    task: ObservationTask
+    future: Future
+    begun_s: float | None = None
+    worker: str = ""
+
+
+@dataclass
+class ObservationRun:
+    """The reduction of some observations on a cluster.
+
+    Not more than two tasks a worker thread wait on the scheduler, so that runs that
+    share it take turns.
+    """
+
+    client: Client
+    rules: TaskRules
+    _waiting: deque[ObservationTask] = field(default_factory=deque)
+    _delayed: list[tuple[float, int, ObservationTask]] = field(default_factory=list)
+    _flights: dict[str, _Flight] = field(default_factory=dict)
+    _ended: "queue.SimpleQueue[str]" = field(default_factory=queue.SimpleQueue)
+    _workers_seen_s: float = field(default_factory=time.monotonic)
+
+    def outcomes(
+        self, tasks: Sequence[ObservationTask]
+    ) -> Iterator[tuple[str, list[StageOutcome]]]:
+        """Yield each observation with the outcomes of its stages, in the order they end.
+
+        Raises
+        ------
+        ClusterError
+            The scheduler went away, or has had no worker for a minute.
+        """
+        self._waiting.extend(tasks)
+        self.client.subscribe_topic(self.rules.topic, self._note_begun)
+        try:
+            while self._waiting or self._delayed or self._flights:
+                self._submit_due()
+                yield from self._collect()
+                yield from self._overdue()
+        finally:
+            self.client.unsubscribe_topic(self.rules.topic)
+            futures = [flight.future for flight in self._flights.values()]
+            if futures and self.client.status == "running":
+                self.client.cancel(futures, force=True)
+
+    def _note_begun(self, event: tuple[float, Any]) -> None:
+        _, message = event
+        flight = self._flights.get(message["key"])
+        if flight is not None:
+            flight.begun_s, flight.worker = time.monotonic(), message["worker"]
+
+    def _submit_due(self) -> None:
+        now_s = time.monotonic()
+        while self._delayed and self._delayed[0][0] <= now_s:
+            self._waiting.append(heapq.heappop(self._delayed)[2])
+        threads = sum(self._worker_threads().values())
+        while self._waiting and len(self._flights) < max(2 * threads, 1):
+            self._submit(self._waiting.popleft())
+
+    def _worker_threads(self) -> dict[str, int]:
+        if self.client.status != "running":
+            raise self._lost("its connection is " + str(self.client.status))
+        try:
+            threads = self.client.nthreads()
+        except OSError as error:
+            raise self._lost(str(error)) from error
+        now_s = time.monotonic()
+        if threads:
+            self._workers_seen_s = now_s
+        elif now_s - self._workers_seen_s > WORKERS_TIMEOUT_S:
+            raise self._lost(f"it has had no worker for {WORKERS_TIMEOUT_S} s")
+        return threads
+
+    def _lost(self, why: str) -> ClusterError:
+        left = len(self._waiting) + len(self._delayed) + len(self._flights)
+        return ClusterError(
+            f"the Dask scheduler was lost with {left} observations to go: {why}; what was "
+            f"reported before is kept, run the rest again when the cluster is back"
+        )
+
+    def _submit(self, task: ObservationTask) -> None:
+        rules, key = self.rules, self.rules.key(task)
+        future = self.client.submit(
+            reduce_on_worker,
+            rules.topic,
+            key,
+            rules.settings_json,
+            task.night,
+            task.observation,
+            task.stages,
+            rules.force and task.attempt == 1,
+            key=key,
+            pure=False,
+        )
+        self._flights[key] = _Flight(task, future)
+        future.add_done_callback(lambda done: self._ended.put(done.key))
+
+    def _collect(self) -> Iterator[tuple[str, list[StageOutcome]]]:
+        try:
+            key = self._ended.get(timeout=_POLL_S)
+        except queue.Empty:
+            return
+        flight = self._flights.pop(key, None)
+        if flight is not None:
+            yield from self._settle(flight)
+
+    def _settle(self, flight: _Flight) -> Iterator[tuple[str, list[StageOutcome]]]:
+        if flight.future.status in _LOST_STATES:
+            self._waiting.append(flight.task)
+            raise self._lost("it forgot its tasks")
+        task = flight.task
+        outcomes = [*task.earlier, *_result(flight)]
+        failed = next((o for o in outcomes if not o.succeeded), None)
+        if failed is None or not is_transient(failed) or task.attempt > MAX_RETRIES:
+            yield task.observation, outcomes
+            return
+        done = tuple(o for o in outcomes if o.succeeded)
+        rest = tuple(s for s in task.stages if s not in {o.stage for o in done})
+        wait_s = wait_before_retry_s(task.attempt)
+        log.warning("%s: %s; again in %.0f s", task.observation, failed.reason, wait_s)
+        again = replace(task, stages=rest, earlier=done, attempt=task.attempt + 1)
+        heapq.heappush(self._delayed, (time.monotonic() + wait_s, id(again), again))
+
+    def _overdue(self) -> Iterator[tuple[str, list[StageOutcome]]]:
+        limit_s, now_s = self.rules.time_limit_s, time.monotonic()
+        for key, flight in list(self._flights.items()):
+            if flight.begun_s is None or now_s - flight.begun_s <= limit_s:
+                continue
+            del self._flights[key]
+            self.client.cancel([flight.future], force=True)
+            # A thread cannot be stopped: its process has to go, or it keeps its place for ever.
+            try:
+                self.client.restart_workers([flight.worker], timeout=30, raise_for_error=False)
+            except (ValueError, OSError) as error:
+                log.warning("worker %s could not be restarted: %s", flight.worker, error)
+            reason = (
+                f"not finished within {limit_s:g} s on the worker {flight.worker}, which was "
+                f"restarted; raise the setting stage_timeout_s if the observation is that large"
+            )
+            yield (
+                flight.task.observation,
+                [*flight.task.earlier, *all_failed(flight.task.stages, reason, "TimeLimit")],
+            )
+
+
+def _result(flight: _Flight) -> list[StageOutcome]:
+    error = flight.future.exception()
+    if error is None:
+        return list(flight.future.result())
+    if isinstance(error, KilledWorker):
+        reason = (
+            f"the worker died each of the {error.allowed_failures + 1} times it was tried (out of "
+            f"memory, or killed); the last was {error.last_worker.address}: see its log"
+        )
+    else:
+        reason = f"{type(error).__name__}: {error} (a defect, or a worker of another version)"
+    return all_failed(flight.task.stages, reason, type(error).__name__)
+
+
+def all_failed(stages: Sequence[str], reason: str, error_type: str) -> list[StageOutcome]:
+    """Return the outcomes of an observation of which nothing came back."""
+    first, *later = stages
+    return [
+        StageOutcome(stage=first, status="failed", reason=reason, error_type=error_type),
+        *(
+            StageOutcome(stage=s, status="failed", reason=f"{first} failed: {reason}")
+            for s in later
+        ),
+    ]
