@@ -1,12 +1,13 @@
 """The bright-star products of an observation: stack, Strehl ratio, previews."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from roboao_assets.pipelines.calibration import Cards, frame_calibration
+from roboao_assets.pipelines.calibration import Cards, frame_calibration, known_records
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
 from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
@@ -21,7 +22,7 @@ from roboao_assets.science.errors import RawDataError
 from roboao_assets.science.strehl import StrehlMeasurement, measure_strehl
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole
 from roboao_assets.storage.fits_products import provenance_cards, write_image
-from roboao_assets.storage.raw_frames import FrameCube, RawFileRecord, file_record, read_frames
+from roboao_assets.storage.raw_frames import FrameCube, file_record, read_frames
 from roboao_assets.storage.raw_header import parse_facts, read_header
 
 PIPELINE = "bright_star"
@@ -43,9 +44,9 @@ def make_stack(ctx: ObservationContext) -> StageOutcome:
         filter_name=exposure.name.filter_name,
         shape=_frame_shape(header, exposure.files[0]),
     )
-    known = ws.catalogue.raw_records(ctx.id)
+    known = known_records(ws.catalogue.raw_records(ctx.id))
     records = [file_record(path, known.get(path.name)) for path in exposure.files]
-    ws.catalogue.set_raw_records(ctx.id, records)
+    ws.catalogue.set_raw_records(ctx.id, [asdict(r) for r in records])
     options = ws.settings.bright_star
     identity = fingerprint(
         "bright_star_stack",
@@ -331,7 +332,7 @@ def make_preview(ctx: ObservationContext) -> StageOutcome:
             strehl_percent=strehl.get("ratio_percent"),
             strehl_error_percent=strehl.get("ratio_error_percent"),
             fwhm_arcsec=strehl.get("fwhm_arcsec"),
-            flag=strehl.get("flag"),
+            flag=strehl.get("flag", ""),
         ),
     }
     written = publish_pictures(ctx, PIPELINE, pictures)

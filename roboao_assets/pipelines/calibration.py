@@ -1,9 +1,10 @@
 """Master darks, master flats and the bad-pixel mask of a night; fitting them to an observation."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -167,7 +168,8 @@ def _make_all(
     stage: str, ws: Workspace, night: str, masters: Sequence[_Master], *, force: bool
 ) -> StageOutcome:
     stored = _stored_masters(ws, night)
-    known = ws.catalogue.raw_records(night)
+    known = known_records(_calib_section(ws, night).get("files", ()))
+    seen: list[RawFileRecord] = []
     made: dict[str, dict] = {}
     metadata: dict[str, str | int | float] = {}
     changed = False
@@ -183,8 +185,10 @@ def _make_all(
             metadata |= _make_one(ws, master, records, identity)
             changed = True
         made[master.key] = product_record(ws.paths.root, identity, [master.path])
-        ws.catalogue.set_raw_records(night, records)
-    _publish_masters(ws, night, made)
+        seen += records
+    # Darks and flats keep their records in one list: those of the other family stay.
+    files = [asdict(r) for r in {**known, **{r.name: r for r in seen}}.values()]
+    _publish_masters(ws, night, made, files=files)
     return StageOutcome(
         stage=stage,
         status="done" if changed else "unchanged",
@@ -239,9 +243,9 @@ def _require_enough(ws: Workspace, raw: RawNight) -> None:
         return
     lenders = [n.name for n in sorted(ws.paths.root.glob("[0-9]" * 8)) if (n / "calib").is_dir()]
     nearest = sorted((n for n in lenders if n != raw.night), key=lambda n: _days(n, raw.night))
-    lend = f"nights with masters, nearest first: {', '.join(nearest[:3])}" if nearest else (
-        "no other night of the archive has masters yet"
-    )
+    lend = "no other night of the archive has masters yet"
+    if nearest:
+        lend = f"nights with masters, nearest first: {', '.join(nearest[:3])}"
     raise CalibrationMissingError(
         f"night {raw.night} has {darks} dark and {flats} flat files in "
         f"{', '.join(str(f) for f in raw.folders)}; {options.min_dark_files} and "
@@ -320,11 +324,21 @@ def frame_calibration(
     return calibration, [dark_path, flat_path, mask_path], [str(h["FPRINT"]) for h in headers]
 
 
-def _stored_masters(ws: Workspace, night: str) -> dict[str, dict]:
-    document = ws.catalogue.night(night) or {}
-    return dict(document.get("calib", {}).get("masters", {}))
+def known_records(stored: Iterable[Mapping[str, Any]]) -> dict[str, RawFileRecord]:
+    """Records of raw files as the catalogue keeps them, by file name."""
+    return {item["name"]: RawFileRecord(**item) for item in stored}
 
 
-def _publish_masters(ws: Workspace, night: str, made: dict[str, dict]) -> None:
+def _calib_section(ws: Workspace, night: str) -> dict[str, Any]:
+    return (ws.catalogue.night(night) or {}).get("calib") or {}
+
+
+def _stored_masters(ws: Workspace, night: str) -> dict[str, dict[str, Any]]:
+    return dict(_calib_section(ws, night).get("masters") or {})
+
+
+def _publish_masters(
+    ws: Workspace, night: str, made: dict[str, dict[str, Any]], **more: object
+) -> None:
     masters = _stored_masters(ws, night) | made
-    ws.catalogue.publish_night(night, "calib", {"masters": masters})
+    ws.catalogue.publish_night(night, "calib", {"masters": masters, **more})

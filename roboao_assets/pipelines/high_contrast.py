@@ -1,6 +1,8 @@
 """High contrast: the PCA residual and the contrast curve of an observation."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +12,15 @@ from roboao_assets.pipelines.context import NothingToMakeError, ObservationConte
 from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.previews import contrast_curve_plot, residual_preview
-from roboao_assets.science import high_contrast as science
-from roboao_assets.diffraction import core_fwhm_arcsec
 from roboao_assets.science.errors import NoReferencesError
+from roboao_assets.science.high_contrast import (
+    PreparedPsf,
+    choose_references,
+    contrast_at,
+    contrast_curve,
+    prepare_psf,
+    subtract_reference_pca,
+)
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole
 from roboao_assets.storage.fits_products import provenance_cards, write_image
 from roboao_assets.storage.psf_library import PsfEntry, PsfLibrary
@@ -58,7 +66,7 @@ def library_candidate(ctx: ObservationContext) -> PsfEntry:
     )
 
 
-def _prepare(ctx: ObservationContext, stack: dict) -> PreparedPsf:
+def _prepare(ctx: ObservationContext, stack: dict[str, Any]) -> PreparedPsf:
     options = ctx.ws.settings.high_contrast
     image, _ = ctx.image(ctx.ws.paths.stack(ctx.night, ctx.id, 100))
     x, y = stack["lock_position"]

@@ -169,6 +169,7 @@ def _one(ctx: ObservationContext, stage: str) -> StageOutcome:
     try:
         return _STAGES[stage][0](ctx)
     except NothingToMakeError as reason:
+        ctx.ws.catalogue.record_skip(ctx.id, _STAGES[stage][1], str(reason))
         return StageOutcome(
             stage=stage,
             status="skipped",

@@ -33,7 +33,8 @@ def summarise_strehl(ws: Workspace, night: str, *, force: bool = False) -> Stage
         points = [
             StrehlPoint(
                 utc=d["date_utc"],
-                strehl_percent=s["ratio_percent"],
+                ratio_percent=s["ratio_percent"],
+                ratio_error_percent=s.get("ratio_error_percent"),
                 filter_name=d["filter"],
                 flag=s.get("flag", ""),
             )
