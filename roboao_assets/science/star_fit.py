@@ -241,7 +241,7 @@ def fit_radial_moffat(
     start = np.clip([1.0, fwhm_px, 2.5], lower * 1.01 + 1e-6, upper * 0.99)
     result = least_squares(
         residual, start, jacobian, bounds=(lower, upper), loss="soft_l1", f_scale=0.1,
-        x_scale=np.array([1.0, max(fwhm_px, 1.0), 1.0]), max_nfev=100,
+        x_scale=np.array([1.0, max(fwhm_px, 1.0), 1.0]), max_nfev=100, ftol=1e-7, xtol=1e-6,
     )
     amplitude, fwhm, beta = result.x
     return RadialMoffat(amplitude=float(amplitude * scale), fwhm_px=float(fwhm), beta=float(beta))
