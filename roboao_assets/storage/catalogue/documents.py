@@ -111,12 +111,12 @@ def header_mapping(cards: Iterable[tuple[str, Any, str]]) -> dict[str, list[Any]
         key = "_" + key[1:] if key.startswith("$") else key
         if not key:
             continue
-        if not isinstance(value, str | bool | int | float):
-            value = None if value is None else str(value)
         if key in mapping:
             mapping[key][0] = f"{mapping[key][0]}\n{value}"
-        else:
+        elif value is None or isinstance(value, str | bool | int | float):
             mapping[key] = [value, comment or ""]
+        else:  # astropy's Undefined, a complex number: their text is all there is to show
+            mapping[key] = [str(value), comment or ""]
     return mapping
 
 

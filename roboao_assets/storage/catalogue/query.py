@@ -355,7 +355,8 @@ def _check_interval(name: str, interval: Any) -> None:
         for value in interval
     ):
         raise CatalogueError(
-            f"{name} of a query is a pair (low, high) of finite numbers or None; it was {interval!r}"
+            f"{name} of a query is a pair (low, high) of finite numbers or None; "
+            f"it was {interval!r}"
         )
 
 

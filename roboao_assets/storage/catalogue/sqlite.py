@@ -355,7 +355,7 @@ def _compile_all(conditions: Iterable[q.Condition], joint: str = " AND ") -> tup
     return joint.join(terms) or ("1" if joint == " AND " else "0"), values
 
 
-def _compile(condition: q.Condition) -> tuple[str, list[Any]]:
+def _compile(condition: q.Condition) -> tuple[str, list[Any]]:  # noqa: PLR0911 - a table
     match condition:
         case q.OneOf(field, values):
             return f"{field} IN (SELECT value FROM json_each(?))", [json.dumps(values)]

@@ -30,7 +30,7 @@ def to_milliseconds(time: datetime) -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
-def plain(value: Any, where: str = "") -> Any:
+def plain(value: Any, where: str = "") -> Any:  # noqa: PLR0911 - one return a type
     """Return `value` as both homes can keep and return it, unchanged in meaning.
 
     Mappings become dict, sequences and NumPy arrays list, NumPy scalars Python ones, paths
