@@ -1,0 +1,93 @@
+"""The server of the pages.
+
+It has no login yet, so it listens to this machine alone (127.0.0.1).
+"""
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import panel as pn
+from bokeh.server.server import Server
+
+from dashboards import pages
+from dashboards.images import ImageHandler, PictureStore
+from dashboards.source import CatalogueSource
+from roboao_assets.storage.settings import Settings, load_settings
+
+ADDRESS = "127.0.0.1"
+_PICTURE_THREADS = 4
+
+
+def make_server(settings: Settings, port: int | None = None, *, show: bool = False) -> Server:
+    """Make the server; nothing is answered until its loop runs.
+
+    Parameters
+    ----------
+    settings : Settings
+        Only the catalogue and the port of the dashboard are used.
+    port : int, optional
+        Instead of `settings.dashboard_port`.
+    show : bool
+        Open a browser.
+
+    Raises
+    ------
+    OSError
+        If the port is in use.
+    """
+    port = settings.dashboard_port if port is None else port
+    source = CatalogueSource(settings.resolved_catalogue_url)
+    executor = ThreadPoolExecutor(_PICTURE_THREADS, thread_name_prefix="pictures")
+    pn.config.theme = "dark"
+    return pn.io.server.get_server(
+        {
+            "/": partial(pages.nights_page, source),
+            "/night": partial(pages.night_page, source),
+            "/observation": partial(pages.observation_page, source),
+        },
+        port=port,
+        address=ADDRESS,
+        websocket_origin=[f"{name}:{port}" for name in (ADDRESS, "localhost")],
+        title="Robo-AO archive",
+        show=show,
+        start=False,
+        verbose=False,
+        extra_patterns=[
+            ("/image", ImageHandler, {"store": PictureStore(source), "executor": executor})
+        ],
+    )
+
+
+def serve(settings: Settings, port: int | None = None, *, show: bool = False) -> None:
+    """Serve the pages until interrupted.
+
+    Parameters
+    ----------
+    settings : Settings
+    port : int, optional
+        Instead of `settings.dashboard_port`.
+    show : bool
+        Open a browser.
+    """
+    server = make_server(settings, port, show=show)
+    server.start()
+    print(f"Dashboard: http://{ADDRESS}:{server.port}/  (Ctrl-C ends it)", flush=True)
+    try:
+        server.io_loop.start()
+    except KeyboardInterrupt:
+        server.stop()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve the pages of the archive that the settings name."""
+    parser = argparse.ArgumentParser(description="Serve the archive's web pages on this machine.")
+    parser.add_argument("--port", type=int, help="instead of the setting dashboard_port")
+    parser.add_argument("--show", action="store_true", help="open a browser")
+    options = parser.parse_args(argv)
+    serve(load_settings(), options.port, show=options.show)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""What the pages derive from what was collected: medians, contrast at 1", selections."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
+
+import numpy as np
+
+from dashboards.collect import Curve, Night, Observation
+
+SUMMARY_SEPARATION_ARCSEC = 1.0
+_NO_TIME = datetime.max.replace(tzinfo=UTC)
+
+# What can be chosen on the night page -> which observations it means.
+SELECTIONS = {
+    "all": "all observations",
+    "done": "done",
+    "failed": "failed",
+    "waiting": "waiting",
+    "flagged": "flagged BAD?",
+}
+ORDERS = {
+    "time": "time",
+    "strehl": "Strehl ratio, best first",
+    "contrast": "contrast, deepest first",
+    "name": "name",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightNumbers:
+    """The numbers at the head of a night's page; None where nothing was measured."""
+
+    observations: int
+    done: int
+    failed: int
+    waiting: int
+    median_seeing_arcsec: float | None
+    median_strehl_percent: float | None
+    median_contrast_mag: float | None
+
+
+def contrast_at(curve: Curve | None, separation_arcsec: float) -> float | None:
+    """Interpolate a contrast curve (mag); None outside it."""
+    if curve is None:
+        return None
+    separations = curve.separation_arcsec
+    if not separations[0] <= separation_arcsec <= separations[-1]:
+        return None
+    return float(np.interp(separation_arcsec, separations, curve.contrast_mag))
+
+
+def contrast_at_one_arcsec(observation: Observation) -> float | None:
+    """Contrast at 1" (mag)."""
+    return contrast_at(observation.curve, SUMMARY_SEPARATION_ARCSEC)
+
+
+def summarise_night(night: Night) -> NightNumbers:
+    """Count a night's observations and take the medians."""
+    seeing = night.seeing_median_arcsec
+    if seeing is None:
+        seeing = _median(frame.fwhm_arcsec for frame in night.seeing)
+    states = [observation.state for observation in night.observations]
+    return NightNumbers(
+        observations=len(states),
+        done=states.count("done"),
+        failed=states.count("failed"),
+        waiting=states.count("waiting"),
+        median_seeing_arcsec=seeing,
+        median_strehl_percent=_median(o.strehl_percent for o in night.observations),
+        median_contrast_mag=_median(contrast_at_one_arcsec(o) for o in night.observations),
+    )
+
+
+def median_curve(curves: Sequence[Curve], *, points: int = 80) -> Curve | None:
+    """Median of contrast curves where at least half of them reach; None without curves."""
+    if not curves:
+        return None
+    low = min(curve.separation_arcsec[0] for curve in curves)
+    high = max(curve.separation_arcsec[-1] for curve in curves)
+    grid = np.linspace(low, high, points)
+    table = np.array(
+        [
+            np.interp(grid, c.separation_arcsec, c.contrast_mag, left=np.nan, right=np.nan)
+            for c in curves
+        ]
+    )
+    enough = np.isfinite(table).sum(axis=0) * 2 >= len(curves)
+    middle = np.nanmedian(table[:, enough], axis=0)
+    return Curve(separation_arcsec=tuple(grid[enough]), contrast_mag=tuple(middle))
+
+
+def select_observations(
+    observations: Iterable[Observation], *, text: str = "", which: str = "all", order: str = "time"
+) -> list[Observation]:
+    """Return the observations that hold `text` in id, name, program, filter or class.
+
+    Parameters
+    ----------
+    observations : iterable of Observation
+    text : str
+        Words that must all occur, whatever the case.
+    which : str
+        A key of `SELECTIONS`; any other means `all`.
+    order : str
+        A key of `ORDERS`; any other means `time`. What has no value comes last.
+    """
+    words = text.casefold().split()
+    chosen = [o for o in observations if _is_meant(o, which) and _holds(o, words)]
+    keys = {
+        "strehl": lambda o: -_or_none(o.strehl_percent),
+        "contrast": lambda o: -_or_none(contrast_at_one_arcsec(o)),
+        "name": lambda o: o.name.casefold(),
+    }
+    by_time = sorted(chosen, key=lambda o: (o.utc or _NO_TIME, o.id))
+    return sorted(by_time, key=keys[order]) if order in keys else by_time
+
+
+def select_cards(header: dict[str, tuple[str, str]], text: str) -> list[tuple[str, str, str]]:
+    """Return the header cards that hold `text` in keyword, value or comment."""
+    wanted = text.casefold().strip()
+    return [
+        (key, value, comment)
+        for key, (value, comment) in header.items()
+        if wanted in f"{key} {value} {comment}".casefold()
+    ]
+
+
+def _is_meant(observation: Observation, which: str) -> bool:
+    if which == "flagged":
+        return observation.strehl_flag not in ("", "OK")
+    return which not in ("done", "failed", "waiting") or observation.state == which
+
+
+def _holds(observation: Observation, words: Sequence[str]) -> bool:
+    o = observation
+    shown = f"{o.id} {o.name} {o.program} {o.filter_name} {o.classification}".casefold()
+    return all(word in shown for word in words)
+
+
+def _or_none(value: float | None) -> float:
+    return -1e9 if value is None else value
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return float(median(present)) if present else None

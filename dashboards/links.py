@@ -1,0 +1,27 @@
+"""Addresses of the pages and pictures. Ids come from file names and may hold any character."""
+
+from urllib.parse import quote, urlencode
+
+# Widths at which a picture can be asked for; anything else is refused, so that nobody can fill
+# the server's memory with sizes.
+THUMBNAIL_WIDTHS_PX = (360, 720)
+
+
+def night_url(night: str) -> str:
+    """Address of a night's page."""
+    return f"/night?night={quote(night, safe='')}"
+
+
+def observation_url(identifier: str) -> str:
+    """Address of an observation's page."""
+    return f"/observation?id={quote(identifier, safe='')}"
+
+
+def image_url(key: str, *, width_px: int | None = None, version: str = "") -> str:
+    """Address of a picture; with `version` the browser may keep it for good."""
+    query = {"key": key}
+    if width_px is not None:
+        query["width"] = str(width_px)
+    if version:
+        query["v"] = version
+    return f"/image?{urlencode(query)}"

@@ -1,0 +1,318 @@
+"""HTML of the pages. Every value that comes from the catalogue passes through `escape`."""
+
+from collections.abc import Collection, Iterable, Sequence
+from html import escape
+
+from dashboards.collect import PICTURES, PIPELINE, Night, Observation, Remark
+from dashboards.compute import NightNumbers, contrast_at_one_arcsec
+from dashboards.links import THUMBNAIL_WIDTHS_PX, image_url, night_url, observation_url
+from roboao_assets.storage.catalogue import NightSummary
+
+NOTHING = "–"
+PICTURE_TITLES = {
+    "full": "whole field",
+    "cropped": "lock star",
+    "pca": "PSF-subtracted",
+    "contrast_curve": "contrast curve",
+}
+_STATE_WORDS = {"done": "done", "failed": "failed", "waiting": "waiting"}
+_CLASS_WORDS = {
+    "high_flux": "high flux",
+    "faint": "faint",
+    "zero_flux": "no star",
+    "failed": "unusable frames",
+}
+
+
+def dashed(night: str) -> str:
+    """Return `YYYYMMDD` as `YYYY-MM-DD`."""
+    return f"{night[:4]}-{night[4:6]}-{night[6:]}" if len(night) == 8 else night
+
+
+def number(value: float | None, form: str = ".2f", unit: str = "") -> str:
+    """Spell a value with its unit, a dash if there is none."""
+    return NOTHING if value is None else f"{value:{form}}{unit}"
+
+
+def strehl_text(observation: Observation) -> str:
+    """Spell the Strehl ratio with its error."""
+    if observation.strehl_percent is None:
+        return NOTHING
+    error = observation.strehl_error_percent
+    return f"{observation.strehl_percent:.1f}" + (f" ± {error:.1f}" if error else "") + " %"
+
+
+def nights_table(nights: Sequence[NightSummary]) -> str:
+    """Return the list of nights as a table."""
+    rows = "".join(
+        f'<tr><td><a class="night-link" href="{escape(night_url(n.night))}">{dashed(n.night)}</a>'
+        f"</td><td>{n.observations}</td>"
+        f"<td>{_progress(n)}</td><td>{n.done}</td>"
+        f'<td class="{"bad" if n.failed else "quiet"}">{n.failed or NOTHING}</td>'
+        f"<td>{number(n.seeing_median, '.2f', chr(34))}</td></tr>"
+        for n in nights
+    )
+    return (
+        '<table class="nights"><thead><tr><th>night (UT)</th><th>observations</th>'
+        "<th>progress</th><th>done</th><th>failed</th><th>median seeing</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
+    )
+
+
+def empty_archive(reason: str = "") -> str:
+    """Return what the list of nights says when there is none."""
+    detail = f"<p class='quiet'>{escape(reason)}.</p>" if reason else ""
+    return (
+        '<div class="notice"><h2>No night yet</h2><p>The archive knows no night so far. Put a '
+        "folder <code>YYYYMMDD</code> of raw files below one of the folders of "
+        "<code>ROBOAO_RAW_ROOTS</code> while <code>make serve</code> runs, or reduce one by hand "
+        "with <code>roboao night YYYYMMDD</code>; it appears here by itself.</p>"
+        f"{detail}</div>"
+    )
+
+
+def problem(title: str, sentence: str) -> str:
+    """Return a notice that something cannot be shown, and why."""
+    return (
+        f'<div class="notice problem"><h2>{escape(title)}</h2><p>{escape(sentence)}</p>'
+        '<p><a href="/">All nights</a></p></div>'
+    )
+
+
+def night_head(night: Night, numbers: NightNumbers) -> str:
+    """Return the title of a night's page, its numbers, and what failed of the night itself."""
+    tiles = "".join(
+        _tile(name, value, mark)
+        for name, value, mark in (
+            ("observations", str(numbers.observations), ""),
+            ("done", str(numbers.done), ""),
+            ("failed", str(numbers.failed), "bad" if numbers.failed else ""),
+            ("waiting", str(numbers.waiting), ""),
+            ("median seeing", number(numbers.median_seeing_arcsec, ".2f", '"'), ""),
+            ("median Strehl", number(numbers.median_strehl_percent, ".1f", " %"), ""),
+            ('median contrast at 1"', number(numbers.median_contrast_mag, ".1f", " mag"), ""),
+        )
+    )
+    comment = (
+        f'<p class="quiet">Calibration: {escape(night.calibration_comment)}</p>'
+        if night.calibration_comment
+        else ""
+    )
+    links = "".join(
+        f'<a href="{escape(night_url(other))}">{before}{dashed(other)}{after}</a>'
+        for other, before, after in ((night.earlier, "← ", ""), (night.later, "", " →"))
+        if other
+    )
+    return (
+        f'<div class="page-title"><h1>Night {dashed(night.night)}</h1>'
+        f'<nav class="beside">{links}</nav></div>'
+        f'<div class="tiles">{tiles}</div>{comment}{_remarks(night.failures, "failure")}'
+    )
+
+
+def gallery(
+    observations: Sequence[Observation], image_keys: Collection[str], *, total: int
+) -> str:
+    """Return the observations as cards."""
+    if not total:
+        return '<div class="notice"><p>No science observation is registered for this night.</p></div>'
+    if not observations:
+        return '<div class="notice"><p>No observation fits the selection.</p></div>'
+    cards = "".join(_card(observation, image_keys) for observation in observations)
+    return (
+        f'<p class="quiet count">{len(observations)} of {total} observations</p>'
+        f'<div class="gallery">{cards}</div>'
+    )
+
+
+def seeing_strip(night: Night) -> str:
+    """Return the pictures of the AO-off exposures; empty if there is none."""
+    figures = "".join(
+        _figure(
+            f"{night.night}/seeing/{frame.id}",
+            f'{frame.utc:%H:%M:%S}, {frame.filter_name}, {frame.fwhm_arcsec:.2f}"',
+            night.version,
+        )
+        for frame in night.seeing
+        if f"{night.night}/seeing/{frame.id}" in night.image_keys
+    )
+    return (
+        f'<details class="strip"><summary>AO-off exposures ({figures.count("<figure")})</summary>'
+        f'<div class="seeing-strip">{figures}</div></details>'
+        if figures
+        else ""
+    )
+
+
+def observation_head(observation: Observation) -> str:
+    """Return the title of an observation's page, its numbers and remarks."""
+    o = observation
+    place = "  ".join(o.radec) if o.radec else NOTHING
+    horizon = (
+        f"{o.azimuth_deg:.1f}°, {o.elevation_deg:.1f}°"
+        if o.azimuth_deg is not None and o.elevation_deg is not None
+        else NOTHING
+    )
+    lock = f"({o.lock_xy[0]:.1f}, {o.lock_xy[1]:.1f}) px" if o.lock_xy else NOTHING
+    used = NOTHING if o.frames is None else str(o.frames)
+    if o.frames is not None and o.frames_used is not None:
+        used = f"{o.frames_used} of {o.frames}"
+    facts = (
+        ("observed (UTC)", f"{o.utc:%Y-%m-%d %H:%M:%S}" if o.utc else NOTHING),
+        ("program", o.program or NOTHING),
+        ("telescope, camera", ", ".join(filter(None, (o.telescope, o.camera))) or NOTHING),
+        ("filter", o.filter_name or NOTHING),
+        ("exposure", number(o.exposure_s, "g", " s")),
+        ("frames stacked", used),
+        ("magnitude", number(o.magnitude, ".2f")),
+        ("RA, Dec", place),
+        ("azimuth, elevation", horizon),
+        ("lock position (x, y)", lock),
+        ("Strehl ratio", f"{strehl_text(o)} {o.strehl_flag}".strip()),
+        ("FWHM", number(o.fwhm_arcsec, ".3f", '"')),
+        ("core, halo", f"{number(o.core_arcsec, '.3f')}, {number(o.halo_arcsec, '.2f', chr(34))}"),
+        ("seeing, night median", number(o.seeing_median_arcsec, ".2f", '"')),
+        ("seeing, nearest in time", number(o.seeing_nearest_arcsec, ".2f", '"')),
+        ('contrast at 1"', number(contrast_at_one_arcsec(o), ".2f", " mag")),
+        ("distributed", "yes" if o.distributed else "no"),
+    )
+    cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
+    comment = f'<p class="quiet">{escape(o.comment)}</p>' if o.comment else ""
+    return (
+        f'<div class="page-title"><h1>{escape(o.name or o.id)}</h1>'
+        f'<span class="chips">{_chips(o)}</span>'
+        f'<nav class="beside"><a href="{escape(night_url(o.night))}">← night {dashed(o.night)}</a>'
+        f'</nav></div><p class="id">{escape(o.id)}</p>'
+        f"{_remarks(o.failures, 'failure')}{_remarks(o.skipped, 'skipped')}{comment}"
+        f'<dl class="facts">{cells}</dl>'
+    )
+
+
+def observation_pictures(observation: Observation, image_keys: Iterable[str]) -> str:
+    """Return all pictures of an observation in full, by pipeline, in the order of the flow."""
+    order = {kind: index for index, kind in enumerate(PICTURES)}
+    keys = sorted(
+        image_keys, key=lambda key: (_pipeline(key), order.get(_kind(key), len(order)), key)
+    )
+    if not keys:
+        return '<div class="notice"><p>No picture of this observation has been made yet.</p></div>'
+    figures = "".join(_large_figure(key, observation.version) for key in keys)
+    return f'<div class="pictures">{figures}</div>'
+
+
+def header_table(cards: Sequence[tuple[str, str, str]], total: int) -> str:
+    """Return FITS header cards as a table."""
+    if not total:
+        return '<p class="quiet">The catalogue holds no FITS header of this observation.</p>'
+    rows = "".join(
+        f"<tr><th>{escape(key)}</th><td>{escape(value)}</td><td>{escape(comment)}</td></tr>"
+        for key, value, comment in cards
+    )
+    return (
+        f'<p class="quiet count">{len(cards)} of {total} cards</p>'
+        f'<table class="header-cards"><tbody>{rows}</tbody></table>'
+    )
+
+
+def _card(observation: Observation, image_keys: Collection[str]) -> str:
+    o = observation
+    pictures = "".join(
+        _figure(key, PICTURE_TITLES[kind], o.version)
+        for kind in PICTURES
+        if (key := f"{o.id}/{PIPELINE}/{kind}") in image_keys
+    )
+    if not pictures:
+        pictures = '<div class="no-picture">no preview</div>'
+    metrics = (
+        ("Strehl", strehl_text(o)),
+        ("FWHM", number(o.fwhm_arcsec, ".3f", '"')),
+        ("seeing", number(o.seeing_nearest_arcsec or o.seeing_median_arcsec, ".2f", '"')),
+        ('at 1"', number(contrast_at_one_arcsec(o), ".1f", " mag")),
+    )
+    cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in metrics)
+    facts = " · ".join(
+        part
+        for part in (
+            f"{o.utc:%H:%M:%S}" if o.utc else "",
+            o.filter_name,
+            number(o.exposure_s, "g", " s") if o.exposure_s is not None else "",
+            f"program {o.program}" if o.program else "",
+        )
+        if part
+    )
+    link = escape(observation_url(o.id))
+    return (
+        f'<article class="card {o.state}"><header><h3><a href="{link}" title="{escape(o.id)}">'
+        f'{escape(o.name or o.id)}</a></h3><span class="chips">{_chips(o)}</span></header>'
+        f'<p class="quiet facts-line">{escape(facts)}</p><div class="pair">{pictures}</div>'
+        f'<dl class="metrics">{cells}</dl>'
+        f"{_remarks(o.failures, 'failure')}{_remarks(o.skipped, 'skipped')}</article>"
+    )
+
+
+def _chips(observation: Observation) -> str:
+    chips = [(_STATE_WORDS[observation.state], observation.state)]
+    if observation.classification:
+        word = _CLASS_WORDS.get(observation.classification, observation.classification)
+        chips.append((word, "class"))
+    if observation.strehl_flag:
+        chips.append((observation.strehl_flag, "ok" if observation.strehl_flag == "OK" else "flag"))
+    return "".join(f'<span class="chip {kind}">{escape(word)}</span>' for word, kind in chips)
+
+
+def _remarks(remarks: Iterable[Remark], kind: str) -> str:
+    texts = []
+    for remark in remarks:
+        again = f" ({remark.failures} attempts)" if remark.failures > 1 else ""
+        texts.append(
+            f'<p class="remark {kind}"><b>{escape(remark.product)}'
+            f"{' failed' if kind == 'failure' else ' not made'}{again}:</b> "
+            f"{escape(remark.reason)}</p>"
+        )
+    return "".join(texts)
+
+
+def _figure(key: str, caption: str, version: str) -> str:
+    """Return a thumbnail that loads when it comes into view and opens the whole picture."""
+    small, large = THUMBNAIL_WIDTHS_PX
+    one = escape(image_url(key, width_px=small, version=version))
+    two = escape(image_url(key, width_px=large, version=version))
+    return (
+        f'<figure><a href="{escape(image_url(key, version=version))}"><img loading="lazy" '
+        f'src="{one}" srcset="{one} 1x, {two} 2x" alt="{escape(caption)}"></a>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _large_figure(key: str, version: str) -> str:
+    caption = PICTURE_TITLES.get(_kind(key), _kind(key))
+    pipeline = _pipeline(key).replace("_", "-")
+    url = escape(image_url(key, version=version))
+    return (
+        f'<figure class="{escape(_kind(key))}"><a href="{url}"><img loading="lazy" src="{url}" '
+        f'alt="{escape(caption)}"></a><figcaption>{escape(caption)}, {escape(pipeline)} pipeline'
+        "</figcaption></figure>"
+    )
+
+
+def _kind(key: str) -> str:
+    return key.rsplit("/", 1)[-1]
+
+
+def _pipeline(key: str) -> str:
+    parts = key.rsplit("/", 2)
+    return parts[1] if len(parts) == 3 else ""
+
+
+def _tile(name: str, value: str, mark: str) -> str:
+    return f'<div class="tile {mark}"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
+
+
+def _progress(night: NightSummary) -> str:
+    total = max(night.observations, 1)
+    done, failed = (100.0 * min(n, total) / total for n in (night.done, night.failed))
+    return (
+        f'<span class="bar" title="{night.done} done, {night.failed} failed of '
+        f'{night.observations}"><i class="done" style="width:{done:.1f}%"></i>'
+        f'<i class="failed" style="width:{failed:.1f}%"></i></span>'
+    )

@@ -1,0 +1,225 @@
+"""Interactive plots: seeing, Strehl ratio and contrast. The palette is the previews' own."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bokeh.models import ColumnDataSource, HoverTool, OpenURL, Range1d, TapTool
+from bokeh.plotting import figure
+
+from dashboards.collect import Curve, Night, Observation
+from dashboards.links import observation_url
+
+BACKGROUND, PANEL, GRID = "#0f1216", "#171b21", "#2f3641"
+TEXT, MUTED, ACCENT = "#e4e8ee", "#a3acb9", "#56B4E9"
+
+# Okabe-Ito: colour and bokeh marker of each filter, as on the previews.
+FILTER_STYLES = {
+    "Sg": ("#009E73", "square"),
+    "Sr": ("#F0E442", "triangle"),
+    "Si": ("#E69F00", "diamond"),
+    "Sz": ("#D55E00", "inverted_triangle"),
+    "lp600": ("#56B4E9", "circle"),
+    "c": ("#CC79A7", "plus"),
+}
+OTHER_FILTER_STYLE = ("#C8CDD5", "x")
+_HEIGHT_PX = 320
+
+
+def plot_seeing(night: Night) -> figure | None:
+    """Plot the night's AO-off exposures, its trend and median; None if there is no seeing."""
+    if not night.seeing:
+        return None
+    plot = _time_plot("seeing FWHM (arcsec)")
+    for name, frames in _by_filter(night.seeing):
+        colour, marker = FILTER_STYLES.get(name, OTHER_FILTER_STYLE)
+        source = ColumnDataSource(
+            {
+                "time": [frame.utc for frame in frames],
+                "fwhm": [frame.fwhm_arcsec for frame in frames],
+                "x": [_shown(frame.fwhm_x_arcsec, ".2f") for frame in frames],
+                "y": [_shown(frame.fwhm_y_arcsec, ".2f") for frame in frames],
+                "exposure": [_shown(frame.exposure_s, "g") for frame in frames],
+                "name": [frame.id for frame in frames],
+            }
+        )
+        renderer = plot.scatter(
+            "time", "fwhm", source=source, marker=marker, size=10, color=colour, legend_label=name
+        )
+        plot.add_tools(
+            HoverTool(
+                renderers=[renderer],
+                tooltips=[
+                    ("", "@name"),
+                    ("UTC", "@time{%H:%M:%S}"),
+                    ("FWHM", '@fwhm{0.00}" (@x × @y)'),
+                    ("exposure", "@exposure s"),
+                ],
+                formatters={"@time": "datetime"},
+            )
+        )
+    if night.seeing_trend:
+        times = [time for time, _ in night.seeing_trend]
+        values = [value for _, value in night.seeing_trend]
+        plot.line(times, values, color=TEXT, line_width=1.8, legend_label="trend")
+    if night.seeing_median_arcsec is not None:
+        ends = [night.seeing[0].utc, night.seeing[-1].utc]
+        plot.line(
+            ends,
+            [night.seeing_median_arcsec] * 2,
+            color=MUTED,
+            line_dash="dashed",
+            legend_label=f'median {night.seeing_median_arcsec:.2f}"',
+        )
+    _start_at_zero(plot, [frame.fwhm_arcsec for frame in night.seeing])
+    _style_legend(plot)
+    return plot
+
+
+def plot_strehl(observations: Sequence[Observation]) -> figure | None:
+    """Plot Strehl ratios with errors; flagged ones are hollow. None if there is none.
+
+    A click on a point opens its observation.
+    """
+    shown = [o for o in observations if o.strehl_percent is not None and o.utc is not None]
+    if not shown:
+        return None
+    plot = _time_plot("Strehl ratio (%)")
+    for name, group in _by_filter(shown):
+        colour, marker = FILTER_STYLES.get(name, OTHER_FILTER_STYLE)
+        errors = [o.strehl_error_percent or 0.0 for o in group]
+        ratios = [o.strehl_percent for o in group]
+        source = ColumnDataSource(
+            {
+                "time": [o.utc for o in group],
+                "ratio": ratios,
+                "low": [ratio - error for ratio, error in zip(ratios, errors, strict=True)],
+                "high": [ratio + error for ratio, error in zip(ratios, errors, strict=True)],
+                "error": errors,
+                "filled": [0.9 if o.strehl_flag == "OK" else 0.0 for o in group],
+                "flag": [o.strehl_flag for o in group],
+                "name": [o.name for o in group],
+                "url": [observation_url(o.id) for o in group],
+            }
+        )
+        plot.segment("time", "low", "time", "high", source=source, color=colour, line_alpha=0.8)
+        renderer = plot.scatter(
+            "time",
+            "ratio",
+            source=source,
+            marker=marker,
+            size=10,
+            line_color=colour,
+            line_width=1.5,
+            fill_color=colour,
+            fill_alpha="filled",
+            legend_label=name,
+        )
+        tap = TapTool(renderers=[renderer], callback=OpenURL(url="@url{safe}", same_tab=True))
+        plot.add_tools(
+            HoverTool(
+                renderers=[renderer],
+                tooltips=[
+                    ("", "@name"),
+                    ("UTC", "@time{%H:%M:%S}"),
+                    ("Strehl", "@ratio{0.0} ± @error{0.0} %  @flag"),
+                ],
+                formatters={"@time": "datetime"},
+            ),
+            tap,
+        )
+    _start_at_zero(plot, [o.strehl_percent for o in shown])
+    _style_legend(plot)
+    return plot
+
+
+def plot_contrast(curve: Curve, night_median: Curve | None = None) -> figure:
+    """Plot a contrast curve, fainter companions further down."""
+    plot = _new_plot("5 σ contrast (mag)", x_axis_label="separation (arcsec)")
+    if night_median is not None:
+        plot.line(
+            night_median.separation_arcsec,
+            night_median.contrast_mag,
+            color=MUTED,
+            line_dash="dashed",
+            line_width=1.5,
+            legend_label="night median",
+        )
+    source = ColumnDataSource(
+        {"separation": list(curve.separation_arcsec), "contrast": list(curve.contrast_mag)}
+    )
+    renderer = plot.line(
+        "separation",
+        "contrast",
+        source=source,
+        color=ACCENT,
+        line_width=2.5,
+        legend_label="this observation",
+    )
+    plot.add_tools(
+        HoverTool(
+            renderers=[renderer],
+            mode="vline",
+            tooltips=[("separation", '@separation{0.00}"'), ("contrast", "@contrast{0.00} mag")],
+        )
+    )
+    plot.y_range.flipped = True
+    _style_legend(plot)
+    return plot
+
+
+def _new_plot(y_axis_label: str, **options: Any) -> figure:
+    plot = figure(
+        height=_HEIGHT_PX,
+        sizing_mode="stretch_width",
+        tools="xpan,xwheel_zoom,box_zoom,reset",
+        toolbar_location="above",
+        background_fill_color=PANEL,
+        border_fill_color=PANEL,
+        outline_line_color=GRID,
+        y_axis_label=y_axis_label,
+        **options,
+    )
+    plot.toolbar.logo = None
+    plot.toolbar.autohide = True
+    # The wheel scrolls the page until a tool is chosen.
+    plot.toolbar.active_scroll = None
+    for axis in plot.axis:
+        axis.axis_label_text_color = TEXT
+        axis.axis_label_text_font_style = "normal"
+        axis.major_label_text_color = MUTED
+        axis.axis_line_color = axis.major_tick_line_color = axis.minor_tick_line_color = GRID
+        axis.axis_label_text_font_size = "13px"
+        axis.major_label_text_font_size = "12px"
+    plot.grid.grid_line_color = GRID
+    return plot
+
+
+def _time_plot(y_axis_label: str) -> figure:
+    return _new_plot(y_axis_label, x_axis_label="time (UTC)", x_axis_type="datetime")
+
+
+def _start_at_zero(plot: figure, values: Iterable[float]) -> None:
+    plot.y_range = Range1d(0.0, 1.15 * max(values), bounds="auto")
+
+
+def _style_legend(plot: figure) -> None:
+    for legend in plot.legend:
+        plot.add_layout(legend, "right")
+        legend.background_fill_color = PANEL
+        legend.border_line_color = None
+        legend.label_text_color = TEXT
+        legend.label_text_font_size = "12px"
+        legend.click_policy = "hide"
+        legend.margin = 4
+        legend.padding = 4
+
+
+def _by_filter(items: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    names = sorted({item.filter_name for item in items})
+    return [(name, [item for item in items if item.filter_name == name]) for name in names]
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "?" if value is None else format(value, form)
+
+
