@@ -276,7 +276,7 @@ def _finite(curve: NightCurve) -> tuple[NDArray[np.float64], NDArray[np.float64]
 
 def _time_figure(title: str, y_label: str) -> tuple[Figure, Axes]:
     figure = new_figure(*_SIZE_PX)
-    axes = figure.add_axes((0.075, 0.12, 0.715, 0.78))
+    axes = figure.add_axes((0.088, 0.12, 0.702, 0.78))
     style_axes(axes, x_label="time (UTC)", y_label=y_label, title=title)
     return figure, axes
 

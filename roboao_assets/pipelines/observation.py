@@ -75,7 +75,7 @@ def reduce_observation(
     def work(outcomes: list[StageOutcome]) -> StageOutcome:
         settings = Settings.model_validate_json(settings_json)
         with open_workspace(settings) as ws:
-            ctx = _open(ws, night, observation, force, on_frames)
+            ctx = open_context(ws, night, observation, force, on_frames)
             owner = f"{socket.gethostname()}:{os.getpid()}"
             if not ws.catalogue.claim(
                 observation, "reduction", owner, ttl_s=settings.stage_timeout_s
@@ -107,13 +107,14 @@ def reduce_observation(
     return outcomes
 
 
-def _open(
+def open_context(
     ws: Workspace,
     night: str,
     observation: str,
-    force: bool,
-    on_frames: FrameProgress | None,
+    force: bool = False,
+    on_frames: FrameProgress | None = None,
 ) -> ObservationContext:
+    """Return the context of an observation (RawDataError if the night has none of that name)."""
     raw = read_night(ws.settings.raw_roots, night)
     exposure = find_observation(raw.observations, night, observation)
     profile = ws.settings.profile(exposure.name.camera, exposure.name.utc)

@@ -1,7 +1,6 @@
 """Any cube of short exposures as a raw night: how other cameras' data enter the archive."""
 
 import bz2
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,8 @@ from roboao_assets.science.errors import RawDataError
 from roboao_assets.science.instrument import InstrumentProfile
 from roboao_assets.storage.files import write_whole
 from roboao_assets.storage.raw_names import RAW_SUFFIX, ExposureName, parse_exposure_name
+
+_BLOCK_BYTES = 2880
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +160,11 @@ def _sexagesimal(value: float) -> str:
 
 
 def _hdu_bytes(hdu: fits.PrimaryHDU | fits.ImageHDU) -> bytes:
-    buffer = io.BytesIO()
-    hdu.writeto(buffer)
-    return buffer.getvalue()
+    # Not hdu.writeto: of an extension it makes a file of its own, with an empty primary before it.
+    header = hdu.header.tostring(sep="", endcard=True, padding=True).encode("ascii")
+    data = hdu.data
+    if data.dtype == np.uint16:
+        stored = (data ^ np.uint16(0x8000)).astype(">u2").tobytes()
+    else:
+        stored = data.astype(">f4").tobytes()
+    return header + stored + bytes(-len(stored) % _BLOCK_BYTES)

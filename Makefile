@@ -1,0 +1,73 @@
+# Everything the project can be asked to do. Each target sets up what it needs.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+NIGHT  ?= 20170607
+
+# The demonstration has an archive of its own, and `make serve` shows it
+# unless another archive is named in the environment or in roboao.toml.
+DEMO := $(CURDIR)/demo
+ifeq ($(wildcard roboao.toml)$(ROBOAO_CONFIG)$(ROBOAO_ARCHIVE_ROOT),)
+export ROBOAO_RAW_ROOTS    := $(DEMO)/raw
+export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
+endif
+export DAGSTER_DISABLE_TELEMETRY := 1
+
+.PHONY: help venv venv-dev demo serve test lint lock bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+venv: $(VENV)/.ready ## virtual environment with the package and its compiled kernels
+
+$(VENV)/.created:
+	@echo "== making the virtual environment"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+NATIVE := CMakeLists.txt pyproject.toml $(wildcard roboao_native/src/*)
+
+$(VENV)/.packages: requirements.lock | $(VENV)/.created
+	@echo "== installing the packages of requirements.lock"
+	$(BIN)/python -m pip install --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.ready: $(VENV)/.packages $(NATIVE)
+	@echo "== compiling the kernels"
+	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+venv-dev: $(VENV)/.ready-dev ## the same with what the tests need
+
+$(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
+	@echo "== installing the packages of requirements-dev.lock"
+	$(BIN)/python -m pip install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: venv ## make a small raw night and let Dagster reduce it
+	@BIN=$(BIN) NIGHT=$(NIGHT) DEMO=$(DEMO) bash tools/demo.sh
+
+serve: venv ## the Dagster UI and the dashboard together
+	$(BIN)/roboao serve
+
+test: venv-dev ## all tests
+	bash tools/test.sh
+
+lint: venv-dev ## style, types of the interfaces, who may know whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+lock: venv-dev ## resolve the lock files anew
+	$(BIN)/python -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe \
+	  --no-emit-index-url --no-header --extra build --output-file requirements.lock pyproject.toml
+	$(BIN)/python -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe \
+	  --no-emit-index-url --no-header --extra build --extra dev --constraint requirements.lock \
+	  --output-file requirements-dev.lock pyproject.toml
+
+bench: venv-dev ## what it costs, against what it could cost
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what was built (not the demonstration's archive)
+	rm -rf $(VENV) build .pytest_cache .ruff_cache

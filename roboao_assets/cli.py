@@ -1,0 +1,260 @@
+"""`roboao`: the archive from the command line."""
+
+import logging
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from roboao_assets import __version__
+from roboao_assets.science.errors import ArchiveError, SettingsError
+from roboao_assets.storage.settings import Settings, load_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The Robo-AO archive. Settings come from ROBOAO_* variables and roboao.toml.",
+)
+library_app = typer.Typer(no_args_is_help=True, help="The library of PSFs for high contrast.")
+app.add_typer(library_app, name="psf-library")
+console = Console(highlight=False)
+problems = Console(stderr=True, highlight=False)
+
+Night = Annotated[str, typer.Argument(metavar="YYYYMMDD", help="UT date of the night.")]
+RawRoot = Annotated[
+    Path | None,
+    typer.Option(help="Where the night's folder is made; default: the first raw root."),
+]
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one sentence and exit status 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except ArchiveError as error:
+        _stop(str(error))
+
+
+def _stop(sentence: str) -> NoReturn:
+    problems.print(f"roboao: {sentence}", style="bold red", markup=False, soft_wrap=True)
+    raise SystemExit(2)
+
+
+def _check_night(night: str) -> str:
+    try:
+        return datetime.strptime(night, "%Y%m%d").strftime("%Y%m%d")
+    except ValueError:
+        _stop(f"{night!r} is no night; give its UT date as YYYYMMDD, e.g. 20170607")
+
+
+def _raw_root(settings: Settings, given: Path | None) -> Path:
+    if given is not None:
+        return given
+    if not settings.raw_roots:
+        raise SettingsError(
+            "no raw root is set: set ROBOAO_RAW_ROOTS (several are separated by ':') or --raw-root"
+        )
+    return settings.raw_roots[0]
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    console.print(__version__)
+
+
+@app.command()
+def simulate(
+    night: Night,
+    targets: Annotated[int, typer.Option(min=0, help="Science observations.")] = 6,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of an observation.")] = 90,
+    size: Annotated[int, typer.Option(help="Side of a frame: 256 or 1024 px.")] = 256,
+    seed: Annotated[int, typer.Option(help="Same seed, same night.")] = 1,
+    raw_root: RawRoot = None,
+) -> None:
+    """Make a raw night as the telescope would have written it, with truth.json beside it."""
+    from rich.progress import Progress
+
+    from simulator import simulate_night
+
+    if size not in (256, 1024):
+        _stop(f"--size is 256 (quarter frame) or 1024 (full frame), not {size}")
+    root = _raw_root(load_settings(), raw_root)
+    with Progress(console=console) as progress:
+        task = progress.add_task(f"simulating {night}", total=None)
+
+        def show(done: int, total: int, what: str) -> None:
+            progress.update(task, completed=done, total=total, description=f"writing {what}")
+
+        folder = simulate_night(
+            root,
+            _check_night(night),
+            targets=targets,
+            frames=frames,
+            size=size,
+            seed=seed,
+            on_progress=show,
+        )
+    console.print(f"raw night: {folder}", soft_wrap=True)
+
+
+@app.command("import-cube")
+def import_cube(
+    cube: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="FITS cube.")],
+    profile: Annotated[str, typer.Option(help="Instrument profile, e.g. PHARO.")],
+    object_name: Annotated[str, typer.Option("--object", help="Target; no blanks.")],
+    filter_name: Annotated[str, typer.Option("--filter", help="Filter of the profile.")],
+    utc: Annotated[datetime, typer.Option(help="Start of the first frame, UTC.")],
+    program: Annotated[str, typer.Option(help="Science program.")] = "1",
+    exposure_s: Annotated[float, typer.Option(help="Exposure of the whole cube.")] = 0.0,
+    mode: Annotated[str, typer.Option(help="Camera mode, if the frames need masters.")] = "",
+    ra_deg: Annotated[float | None, typer.Option(help="Right ascension, J2000.")] = None,
+    dec_deg: Annotated[float | None, typer.Option(help="Declination, J2000.")] = None,
+    magnitude: Annotated[float | None, typer.Option()] = None,
+    raw_root: RawRoot = None,
+) -> None:
+    """Turn a cube of short exposures into an observation of a raw night."""
+    from roboao_assets.storage.cube_import import CubeTarget
+    from roboao_assets.storage.cube_import import import_cube as write_raw
+
+    settings = load_settings()
+    if profile not in settings.instruments:
+        _stop(f"there is no instrument profile {profile!r}: {', '.join(settings.instruments)}")
+    path = write_raw(
+        cube,
+        _raw_root(settings, raw_root),
+        settings.instruments[profile],
+        CubeTarget(
+            program=program,
+            object_name=object_name,
+            filter_name=filter_name,
+            utc=utc.replace(tzinfo=UTC),
+            exposure_s=exposure_s,
+            mode=mode,
+            ra_deg=ra_deg,
+            dec_deg=dec_deg,
+            magnitude=magnitude,
+        ),
+    )
+    console.print(f"raw file: {path}", soft_wrap=True)
+
+
+@app.command()
+def night(
+    night: Night,
+    force: Annotated[bool, typer.Option(help="Make also what is up to date.")] = False,
+) -> None:
+    """Register and reduce a night in the foreground; redo only what changed.
+
+    The exit status is 0 only if every product that could be made was made.
+    """
+    from roboao_assets.night_command import reduce_in_foreground
+
+    raise SystemExit(reduce_in_foreground(load_settings(), _check_night(night), console, force))
+
+
+@app.command()
+def register() -> None:
+    """Look through the raw roots and enter new nights and observations in the manifest."""
+    from roboao_assets.orchestration.partitions import register_raw_nights
+
+    manifest = register_raw_nights(load_settings())
+    console.print(
+        f"{len(manifest)} nights, {sum(map(len, manifest.values()))} observations registered"
+    )
+
+
+@app.command()
+def status(
+    night: Annotated[str | None, typer.Argument(metavar="[YYYYMMDD]")] = None,
+) -> None:
+    """Show the nights of the archive, or the observations of one."""
+    from roboao_assets.storage.catalogue import open_catalogue
+
+    settings = load_settings()
+    with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
+        if night is not None:
+            print_night(catalogue, _check_night(night), console)
+            return
+        table = Table("night", "observations", "reduced", "failed", 'seeing ["]')
+        for row in catalogue.nights():
+            seeing = _figure(row.seeing_median, ".2f")
+            table.add_row(row.night, *map(str, (row.observations, row.done, row.failed)), seeing)
+        console.print(table)
+
+
+@app.command()
+def serve(
+    dashboard_only: Annotated[bool, typer.Option(help="Without the Dagster UI.")] = False,
+) -> None:
+    """Serve the Dagster UI (with its daemon and sensors) and the dashboard until interrupted."""
+    from roboao_assets.serving import serve_until_interrupted
+
+    raise SystemExit(serve_until_interrupted(load_settings(), console, dashboard_only))
+
+
+@library_app.command("show")
+def library_show() -> None:
+    """List the PSFs of the library."""
+    from roboao_assets.storage.paths import ArchivePaths
+    from roboao_assets.storage.psf_library import PsfLibrary
+
+    library = PsfLibrary(ArchivePaths(load_settings().archive_root.absolute()).psf_library)
+    table = Table("observation", "object", "filter", "telescope", "Strehl [%]")
+    for entry in library.entries():
+        table.add_row(
+            entry.obs_name,
+            entry.obj_name,
+            entry.filter_name,
+            entry.telescope,
+            _figure(entry.strehl_percent, ".1f"),
+        )
+    console.print(table)
+
+
+@library_app.command("add")
+def library_add(
+    observations: Annotated[list[str], typer.Argument(help="Ids of reduced observations.")],
+) -> None:
+    """Add the PSFs of observations, after a look at their previews."""
+    from roboao_assets.pipelines.psf_candidates import add_to_library
+
+    _for_each(observations, lambda name: add_to_library(load_settings(), name), "added")
+
+
+@library_app.command("remove")
+def library_remove(observations: Annotated[list[str], typer.Argument()]) -> None:
+    """Remove PSFs from the library."""
+    from roboao_assets.storage.paths import ArchivePaths
+    from roboao_assets.storage.psf_library import PsfLibrary
+
+    library = PsfLibrary(ArchivePaths(load_settings().archive_root.absolute()).psf_library)
+    _for_each(observations, library.remove, "removed")
+
+
+def _for_each(names: list[str], work: Callable[[str], object], word: str) -> None:
+    """Do `work` for each name; tell of every failure, then fail if there was one."""
+    failed = 0
+    for name in names:
+        try:
+            work(name)
+            console.print(f"{word}: {name}", soft_wrap=True)
+        except ArchiveError as error:
+            failed += 1
+            problems.print(f"{name}: {error}", style="red", markup=False, soft_wrap=True)
+    if failed:
+        raise SystemExit(1)
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None or value != value else format(value, form)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""A night on one screen: a row an observation, from the catalogue."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, product
+
+PIPELINE = "bright_star"
+_PARTS = ("", "strehl", "preview", "pca")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightRow:
+    """One observation in the table of its night; None where something is not known."""
+
+    observation: str
+    classified_as: str | None
+    frames: int | None
+    strehl_percent: float | None
+    strehl_error_percent: float | None
+    strehl_flag: str | None
+    seeing_arcsec: float | None
+    contrast_1_arcsec_mag: float | None
+    status: str
+    reasons: tuple[str, ...]
+
+    @property
+    def failed(self) -> bool:
+        """True if a product that could be made was not."""
+        return self.status != "done"
+
+
+def night_rows(catalogue: Catalogue, night: str) -> list[NightRow]:
+    """Return the rows of a night, in time order."""
+    query = ObservationQuery(nights=(night,), summary_only=True, sort=("date_utc", True))
+    return [_row(document) for document in catalogue.find_observations(query)]
+
+
+def _row(document: dict[str, Any]) -> NightRow:
+    stack = product(document, PIPELINE)
+    strehl = product(document, f"{PIPELINE}.strehl")
+    pca = product(document, f"{PIPELINE}.pca")
+    reasons, failed = [], False
+    for part in _PARTS:
+        status = _status(document, part)
+        if status.get("reason"):
+            reasons.append(str(status["reason"]))
+        failed |= bool(status.get("retries"))
+    if not stack.get("classified_as") and not failed:
+        status_word = "not reduced"
+    else:
+        status_word = "failed" if failed else "done"
+    nearest = (document.get("seeing") or {}).get("nearest") or [None, None]
+    return NightRow(
+        observation=document["_id"],
+        classified_as=stack.get("classified_as"),
+        frames=stack.get("frames"),
+        strehl_percent=strehl.get("ratio_percent"),
+        strehl_error_percent=strehl.get("ratio_error_percent"),
+        strehl_flag=strehl.get("flag"),
+        seeing_arcsec=nearest[1],
+        contrast_1_arcsec_mag=pca.get("contrast_1_arcsec_mag"),
+        status=status_word,
+        # The same reason holds back several products: it is told once.
+        reasons=tuple(dict.fromkeys(reasons)),
+    )
+
+
+def _status(document: dict[str, Any], part: str) -> dict[str, Any]:
+    record = product(document, f"{PIPELINE}.{part}".rstrip("."))
+    # A preview carries its status itself, any other product below `status`.
+    return record if part == "preview" else (record.get("status") or {})
