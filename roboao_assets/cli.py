@@ -1,7 +1,6 @@
 """`roboao`: the archive from the command line."""
 
 import logging
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -175,6 +174,7 @@ def status(
     night: Annotated[str | None, typer.Argument(metavar="[YYYYMMDD]")] = None,
 ) -> None:
     """Show the nights of the archive, or the observations of one."""
+    from roboao_assets.night_command import print_night
     from roboao_assets.storage.catalogue import open_catalogue
 
     settings = load_settings()

@@ -44,7 +44,7 @@ def find_guide_star(
         The two Gaussians (raw px). The image is blurred by the first, so that a
         hot pixel does not pass for a star, and the second is taken off it.
     edge_px : int
-        Width of the border in which no star is looked for.
+        Width of the border in which no star is looked for; at most a fifth of the frame.
     min_significance : float
         A peak lower than this many robust standard deviations is no star.
 
@@ -54,7 +54,7 @@ def find_guide_star(
         If nothing stands out.
     """
     height, width = image.shape
-    edge = min(edge_px, (min(height, width) - 8) // 2)
+    edge = min(edge_px, min(height, width) // 5)
     # A Gaussian of 10 px needs no 1 px sampling: averaging blocks is faster by their area.
     block = max(1, int(star_sigma_px // 4))
     small = _block_mean(image, block)
