@@ -9,15 +9,15 @@ is idempotent: what is up to date is left alone, so a run too many costs little.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import dagster as dg
 from dagster import DagsterRunStatus
 
-from roboao_assets.assets.observation_products import STAGES
 from roboao_assets.orchestration.reloading import ask_for_reload
 from roboao_assets.orchestration.resources import CodeLocation
+from roboao_assets.pipelines.observation import OBSERVATION_STAGES
 from roboao_assets.storage.manifest import update_manifest
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.raw_scan import NightScan, scan_raw_nights
@@ -66,7 +66,7 @@ def build_jobs() -> ArchiveJobs:
         ),
         dg.define_asset_job(
             "reduce_observations",
-            selection=dg.AssetSelection.assets(*STAGES),
+            selection=dg.AssetSelection.assets(*OBSERVATION_STAGES),
             description="Reduces a range of observations on the Dask cluster.",
         ),
         dg.define_asset_job(
@@ -199,8 +199,12 @@ def _calibrated_nights_sensors(
         return dg.RunRequest(tags={**ends, **night_tags(night)})
 
     return _run_status_sensors(
-        location, "calibrated_nights", follow, jobs.calibrate_night, jobs.reduce_observations,
-        "Reduces the observations of a night whose masters are there.",
+        location,
+        follow,
+        name="calibrated_nights",
+        after=jobs.calibrate_night,
+        start=jobs.reduce_observations,
+        description="Reduces the observations of a night whose masters are there.",
     )
 
 
@@ -216,9 +220,7 @@ def _unmade_masters(context: dg.RunStatusSensorContext) -> list[str]:
     return [name for name in CALIBRATION_ASSETS if name != "seeing" and name not in made]
 
 
-def _reduced_nights_sensors(
-    location: CodeLocation, jobs: ArchiveJobs
-) -> list[dg.SensorDefinition]:
+def _reduced_nights_sensors(location: CodeLocation, jobs: ArchiveJobs) -> list[dg.SensorDefinition]:
     def follow(context: dg.RunStatusSensorContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         tags = context.dagster_run.tags
         if FOREGROUND_TAG in tags:
@@ -228,19 +230,31 @@ def _reduced_nights_sensors(
             yield dg.RunRequest(partition_key=night, tags=night_tags(night))
 
     return _run_status_sensors(
-        location, "reduced_nights", follow, jobs.reduce_observations, jobs.summarise_night,
-        "Summarises a night after its observations, however many of them failed.",
+        location,
+        follow,
+        name="reduced_nights",
+        after=jobs.reduce_observations,
+        start=jobs.summarise_night,
+        description="Summarises a night after its observations, however many of them failed.",
     )
 
 
-def _run_status_sensors(location, name, follow, after, request, description):
+def _run_status_sensors(
+    location: CodeLocation,
+    follow: Callable[[dg.RunStatusSensorContext], object],
+    *,
+    name: str,
+    after: Job,
+    start: Job,
+    description: str,
+) -> list[dg.SensorDefinition]:
     # One sensor a status: Dagster's run-status sensors watch one each.
     return [
         dg.run_status_sensor(
             run_status=status,
             name=f"{name}_{status.value.lower()}",
             monitored_jobs=[after],
-            request_job=request,
+            request_job=start,
             minimum_interval_seconds=min(location.settings.sensor_interval_s, 30),
             default_status=dg.DefaultSensorStatus.RUNNING,
             description=description,

@@ -4,8 +4,7 @@ import dagster as dg
 
 from roboao_assets.orchestration.night_stage import build_night_asset
 from roboao_assets.orchestration.resources import CodeLocation
-from roboao_assets.pipelines.outcome import StageOutcome
-from roboao_assets.storage.settings import Settings
+from roboao_assets.pipelines import night
 
 GROUP = "calibration"
 
@@ -16,7 +15,7 @@ def build_calibration(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "master_darks",
-            _darks,
+            night.make_master_darks,
             group=GROUP,
             deps=["raw_night"],
             description=(
@@ -27,7 +26,7 @@ def build_calibration(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "master_flats",
-            _flats,
+            night.make_master_flats,
             group=GROUP,
             deps=["raw_night", "master_darks"],
             description=(
@@ -38,27 +37,9 @@ def build_calibration(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "bad_pixel_mask",
-            _mask,
+            night.make_bad_pixel_mask,
             group=GROUP,
             deps=["master_darks", "master_flats"],
             description="`calib/bad_pixels.fits`: hot, dead and deviating pixels (1 = bad).",
         ),
     ]
-
-
-def _darks(settings: Settings, night: str, force: bool) -> StageOutcome:
-    from roboao_assets.pipelines.night import make_master_darks
-
-    return make_master_darks(settings, night, force=force)
-
-
-def _flats(settings: Settings, night: str, force: bool) -> StageOutcome:
-    from roboao_assets.pipelines.night import make_master_flats
-
-    return make_master_flats(settings, night, force=force)
-
-
-def _mask(settings: Settings, night: str, force: bool) -> StageOutcome:
-    from roboao_assets.pipelines.night import make_bad_pixel_mask
-
-    return make_bad_pixel_mask(settings, night, force=force)

@@ -7,6 +7,13 @@ from pathlib import Path
 import dagster as dg
 
 from roboao_assets.orchestration.resources import CodeLocation
+from roboao_assets.science.calibration_quality import (
+    MasterQuality,
+    judge_bad_pixels,
+    judge_dark,
+    judge_flat,
+)
+from roboao_assets.storage.fits_products import read_image
 from roboao_assets.storage.paths import ArchivePaths
 
 
@@ -46,7 +53,7 @@ def _build_check(
     asset: str,
     name: str,
     pattern: str,
-    judge: Callable[[Path], tuple[dict[str, float], tuple[str, ...]]],
+    judge: Callable[[Path], MasterQuality],
     description: str,
 ) -> dg.AssetChecksDefinition:
     paths = ArchivePaths(location.settings.archive_root.absolute())
@@ -66,9 +73,9 @@ def _build_check(
             figures: dict[str, float] = {}
             problems: list[str] = []
             for path in sorted(folder.glob(pattern)):
-                of_file, wrong = judge(path)
-                figures |= {f"{path.stem} {key}": value for key, value in of_file.items()}
-                problems += [f"{path.name}: {problem}" for problem in wrong]
+                quality = judge(path)
+                figures |= {f"{path.stem} {key}": v for key, v in quality.figures.items()}
+                problems += [f"{path.name}: {problem}" for problem in quality.problems]
             # No file at all is no problem of quality: calibrated frames need no masters.
             return dg.AssetCheckResult(
                 passed=not problems,
@@ -80,27 +87,15 @@ def _build_check(
     return check
 
 
-def _judge_dark(path: Path) -> tuple[dict[str, float], tuple[str, ...]]:
-    from roboao_assets.science.calibration_quality import judge_dark
-    from roboao_assets.storage.fits_products import read_image
-
+def _judge_dark(path: Path) -> MasterQuality:
     data, header = read_image(path)
     noise = header.get("NOISE")
-    quality = judge_dark(data, None if noise is None else float(noise))
-    return quality.figures, quality.problems
+    return judge_dark(data, None if noise is None else float(noise))
 
 
-def _judge_flat(path: Path) -> tuple[dict[str, float], tuple[str, ...]]:
-    from roboao_assets.science.calibration_quality import judge_flat
-    from roboao_assets.storage.fits_products import read_image
-
-    quality = judge_flat(read_image(path)[0])
-    return quality.figures, quality.problems
+def _judge_flat(path: Path) -> MasterQuality:
+    return judge_flat(read_image(path)[0])
 
 
-def _judge_bad_pixels(path: Path) -> tuple[dict[str, float], tuple[str, ...]]:
-    from roboao_assets.science.calibration_quality import judge_bad_pixels
-    from roboao_assets.storage.fits_products import read_image
-
-    quality = judge_bad_pixels(read_image(path)[0])
-    return quality.figures, quality.problems
+def _judge_bad_pixels(path: Path) -> MasterQuality:
+    return judge_bad_pixels(read_image(path)[0])

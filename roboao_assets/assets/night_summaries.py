@@ -4,8 +4,7 @@ import dagster as dg
 
 from roboao_assets.orchestration.night_stage import build_night_asset
 from roboao_assets.orchestration.resources import CodeLocation
-from roboao_assets.pipelines.outcome import StageOutcome
-from roboao_assets.storage.settings import Settings
+from roboao_assets.pipelines import night
 
 GROUP = "night_summaries"
 
@@ -17,7 +16,7 @@ def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "seeing",
-            _seeing,
+            night.measure_night_seeing,
             group=GROUP,
             deps=["raw_night", "master_darks", "master_flats", "bad_pixel_mask"],
             kinds={"matplotlib"},
@@ -29,7 +28,7 @@ def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "strehl_summary",
-            _strehl,
+            night.summarise_strehl,
             group=GROUP,
             deps=[dg.AssetDep("strehl_ratio", partition_mapping=to_night), "seeing"],
             kinds={"matplotlib"},
@@ -38,28 +37,10 @@ def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "contrast_summary",
-            _contrast,
+            night.summarise_contrast,
             group=GROUP,
             deps=[dg.AssetDep("contrast_curve", partition_mapping=to_night)],
             kinds={"matplotlib"},
             description="Plot of the night's contrast curves.",
         ),
     ]
-
-
-def _seeing(settings: Settings, night: str, force: bool) -> StageOutcome:
-    from roboao_assets.pipelines.night import measure_night_seeing
-
-    return measure_night_seeing(settings, night, force=force)
-
-
-def _strehl(settings: Settings, night: str, force: bool) -> StageOutcome:
-    from roboao_assets.pipelines.night import summarise_strehl
-
-    return summarise_strehl(settings, night, force=force)
-
-
-def _contrast(settings: Settings, night: str, force: bool) -> StageOutcome:
-    from roboao_assets.pipelines.night import summarise_contrast
-
-    return summarise_contrast(settings, night, force=force)

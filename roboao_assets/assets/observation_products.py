@@ -17,24 +17,15 @@ from roboao_assets.orchestration.events import (
     strehl_flag_evaluation,
 )
 from roboao_assets.orchestration.night_stage import OWNERS
-from roboao_assets.orchestration.observation_runs import (
-    ObservationRun,
-    ObservationTask,
-    TaskRules,
-)
+from roboao_assets.orchestration.observation_runs import ObservationRun
+from roboao_assets.orchestration.observation_task import ObservationTask, TaskRules
 from roboao_assets.orchestration.resources import CodeLocation, StageConfig
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
+from roboao_assets.pipelines.observation import OBSERVATION_STAGES
 from roboao_assets.pipelines.outcome import StageOutcome
 
+# Of a failure; the log has all.
 _MAX_SENTENCES = 20
-STAGES = (
-    "bright_star_stack",
-    "strehl_ratio",
-    "bright_star_preview",
-    "pca_residual",
-    "contrast_curve",
-)
-"""In the order of the flow, as `roboao_assets.pipelines.observation` makes them."""
 
 
 def build_observation_products(location: CodeLocation) -> list[dg.AssetsDefinition]:
@@ -57,7 +48,7 @@ def build_observation_products(location: CodeLocation) -> list[dg.AssetsDefiniti
         # Everything is logged as it happens; the generator yields no output.
         yield from ()
         wanted = {key.to_user_string() for key in context.selected_asset_keys}
-        stages = tuple(stage for stage in STAGES if stage in wanted)
+        stages = tuple(stage for stage in OBSERVATION_STAGES if stage in wanted)
         tasks = [
             ObservationTask(
                 night=partitions.manifest.night_by_observation[o], observation=o, stages=stages

@@ -6,8 +6,8 @@ import dagster as dg
 
 from roboao_assets.orchestration.night_stage import build_night_asset
 from roboao_assets.orchestration.resources import CodeLocation
-from roboao_assets.pipelines.outcome import StageOutcome
-from roboao_assets.storage.settings import Settings
+from roboao_assets.pipelines import night
+from roboao_assets.storage.raw_night import read_night
 
 GROUP = "raw"
 
@@ -18,7 +18,7 @@ def build_raw_night(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "raw_night",
-            _register,
+            night.register_night,
             group=GROUP,
             kinds={"fits", "bzip2"},
             description=(
@@ -45,8 +45,6 @@ def build_raw_checks(location: CodeLocation) -> list[dg.AssetChecksDefinition]:
         def every_raw_file_is_understood(
             context: dg.AssetCheckExecutionContext,
         ) -> dg.AssetCheckResult:
-            from roboao_assets.storage.raw_night import read_night
-
             raw = read_night(location.settings.raw_roots, context.partition_key)
             reasons = [f"- `{path.name}`: {reason}" for path, reason in raw.unreadable]
             return dg.AssetCheckResult(
@@ -60,9 +58,3 @@ def build_raw_checks(location: CodeLocation) -> list[dg.AssetChecksDefinition]:
             )
 
     return [every_raw_file_is_understood]
-
-
-def _register(settings: Settings, night: str, force: bool) -> StageOutcome:
-    from roboao_assets.pipelines.night import register_night
-
-    return register_night(settings, night, force=force)

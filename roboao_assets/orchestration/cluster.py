@@ -158,7 +158,9 @@ def _make_question() -> Any:
     # A nested function travels by value: it arrives even where the package does not exist.
     def ask() -> Any:
         try:
-            from roboao_assets.orchestration.observation_task import describe_worker
+            from roboao_assets.orchestration.observation_task import (  # noqa: PLC0415
+                describe_worker,
+            )
         except ImportError as error:
             return f"{type(error).__name__}: {error}"
         return describe_worker()

@@ -16,8 +16,8 @@ defects
     defect repeats itself; a stage on a worker returns it as its outcome, so that it
     stops no other observation.
 
-Dagster's own retries of runs are switched off in `dagster.yaml`: a run that died
-halfway would redo the observations that did not fail.
+Dagster itself starts a run again only if its process died (`dagster.yaml`), never
+because a step of it failed: that has been decided here.
 """
 
 import dagster as dg

@@ -1,6 +1,7 @@
 """How a stage of a night becomes an asset."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import dagster as dg
 
@@ -13,7 +14,12 @@ from roboao_assets.storage.settings import Settings
 
 OWNERS = ("team:roboao-archive",)
 
-NightStage = Callable[[Settings, str, bool], StageOutcome]
+
+class NightStage(Protocol):
+    """A stage of `roboao_assets.pipelines.night`."""
+
+    def __call__(self, settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
+        """Make the product of `night`; `force`: even if nothing has changed."""
 
 
 def build_night_asset(
@@ -34,7 +40,7 @@ def build_night_asset(
     name : str
         Name of the asset and of the stage.
     run : callable
-        Takes the settings, the night and whether to redo it in any case.
+        What makes it.
     group, description, deps, kinds
         As Dagster shows them.
     """
@@ -50,10 +56,8 @@ def build_night_asset(
         owners=OWNERS,
         output_required=True,
     )
-    def night_asset(
-        context: dg.AssetExecutionContext, config: StageConfig
-    ) -> dg.MaterializeResult:
-        outcome = run(location.settings, context.partition_key, config.force)
+    def night_asset(context: dg.AssetExecutionContext, config: StageConfig) -> dg.MaterializeResult:
+        outcome = run(location.settings, context.partition_key, force=config.force)
         if not outcome.succeeded:
             context.log.error(f"{outcome.stage}: {outcome.reason}")
             raise failure_of(outcome, context.partition_key, context.retry_number + 1)

@@ -10,7 +10,7 @@ import logging
 import queue
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,54 +23,19 @@ from roboao_assets.orchestration.failures import (
     is_transient,
     wait_before_retry_s,
 )
-from roboao_assets.orchestration.observation_task import reduce_on_worker
+from roboao_assets.orchestration.observation_task import (
+    ObservationTask,
+    TaskRules,
+    reduce_on_worker,
+)
 from roboao_assets.pipelines.outcome import StageOutcome
+
+Work = Callable[[TaskRules, ObservationTask], list[StageOutcome]]
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 1.0
 _LOST_STATES = ("cancelled", "lost")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObservationTask:
-    """One observation to be reduced.
-
-    Attributes
-    ----------
-    night, observation : str
-    stages : tuple of str
-        Names of the stages, in the order of the flow.
-    attempt : int
-        From 1.
-    earlier : tuple of StageOutcome
-        Outcomes of the stages that an earlier attempt finished.
-    """
-
-    night: str
-    observation: str
-    stages: tuple[str, ...]
-    attempt: int = 1
-    earlier: tuple[StageOutcome, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskRules:
-    """What is the same for all observations of a run."""
-
-    run_id: str
-    settings_json: str
-    force: bool
-    time_limit_s: float
-
-    @property
-    def topic(self) -> str:
-        """Under which the workers tell what they begin."""
-        return f"roboao-{self.run_id}"
-
-    def key(self, task: ObservationTask) -> str:
-        """Name of the task on the scheduler: no other run has it."""
-        return f"{self.run_id}:{task.observation}:{task.attempt}"
 
 
 @dataclass
@@ -93,6 +58,7 @@ class ObservationRun:
 
     client: Client
     rules: TaskRules
+    work: Work = reduce_on_worker
     _waiting: deque[ObservationTask] = field(default_factory=deque)
     _delayed: list[tuple[float, int, ObservationTask]] = field(default_factory=list)
     _flights: dict[str, _Flight] = field(default_factory=dict)
@@ -159,18 +125,7 @@ class ObservationRun:
 
     def _submit(self, task: ObservationTask) -> None:
         rules, key = self.rules, self.rules.key(task)
-        future = self.client.submit(
-            reduce_on_worker,
-            rules.topic,
-            key,
-            rules.settings_json,
-            task.night,
-            task.observation,
-            task.stages,
-            rules.force and task.attempt == 1,
-            key=key,
-            pure=False,
-        )
+        future = self.client.submit(self.work, rules, task, key=key, pure=False)
         self._flights[key] = _Flight(task, future)
         future.add_done_callback(lambda done: self._ended.put(done.key))
 

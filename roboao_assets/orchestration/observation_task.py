@@ -6,32 +6,76 @@ scheduler must have this package in the version of the run that sends them.
 
 import os
 import socket
+from dataclasses import dataclass
 
 from distributed import get_worker
 
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
+from roboao_assets.pipelines.observation import reduce_observation
 from roboao_assets.pipelines.outcome import StageOutcome
 
 
-def reduce_on_worker(
-    topic: str,
-    key: str,
-    settings_json: str,
-    night: str,
-    observation: str,
-    stages: tuple[str, ...],
-    force: bool,
-) -> list[StageOutcome]:
-    """Reduce an observation, after telling under `topic` that task `key` was begun.
+@dataclass(frozen=True, kw_only=True)
+class ObservationTask:
+    """One observation to be reduced.
+
+    Attributes
+    ----------
+    night, observation : str
+    stages : tuple of str
+        Names of the stages, in the order of the flow.
+    attempt : int
+        From 1.
+    earlier : tuple of StageOutcome
+        Outcomes of the stages that an earlier attempt finished.
+    """
+
+    night: str
+    observation: str
+    stages: tuple[str, ...]
+    attempt: int = 1
+    earlier: tuple[StageOutcome, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRules:
+    """What is the same for all observations of a run."""
+
+    run_id: str
+    settings_json: str
+    force: bool
+    time_limit_s: float
+
+    @property
+    def topic(self) -> str:
+        """Under which the workers tell what they begin."""
+        return f"roboao-{self.run_id}"
+
+    def key(self, task: ObservationTask) -> str:
+        """Name of the task on the scheduler: no other run has it."""
+        return f"{self.run_id}:{task.observation}:{task.attempt}"
+
+
+def reduce_on_worker(rules: TaskRules, task: ObservationTask) -> list[StageOutcome]:
+    """Reduce an observation, after telling under the topic of the run that it was begun.
 
     The time limit counts from that word, not from the submission: how long a task waits
     for a free worker says nothing about it.
     """
-    worker = get_worker()
-    worker.log_event(topic, {"key": key, "worker": worker.address})
-    from roboao_assets.pipelines.observation import reduce_observation
+    tell_begun(rules, task)
+    return reduce_observation(
+        rules.settings_json,
+        task.night,
+        task.observation,
+        task.stages,
+        rules.force,
+    )
 
-    return reduce_observation(settings_json, night, observation, stages, force)
+
+def tell_begun(rules: TaskRules, task: ObservationTask) -> None:
+    """Tell whoever waits for `task` that this worker has begun it."""
+    worker = get_worker()
+    worker.log_event(rules.topic, {"key": rules.key(task), "worker": worker.address})
 
 
 def describe_worker() -> dict[str, object]:

@@ -5,6 +5,7 @@ neither dynamic nor multi-dimensional partitions do). The observations stand in 
 order of the manifest, so that those of a night are one contiguous range.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -58,10 +59,20 @@ def load_partitions(settings: Settings) -> ArchivePartitions:
     never looked at here; `roboao_assets.automation` adds what is new.
     """
     path = ArchivePaths(settings.archive_root.absolute()).manifest
-    if path.exists() or not settings.raw_roots:
-        return ArchivePartitions(read_manifest(path))
-    nights = scan_raw_nights(
-        settings.raw_roots, settings.archiving_start_date, settings.settle_s
-    )
+    if not path.exists() and settings.raw_roots:
+        register_raw_nights(settings)
+    return ArchivePartitions(read_manifest(path))
+
+
+def register_raw_nights(settings: Settings) -> Mapping[str, tuple[str, ...]]:
+    """Enter what stands in the raw roots in the manifest.
+
+    Returns
+    -------
+    mapping of str to tuple of str
+        All known nights and their observations.
+    """
+    path = ArchivePaths(settings.archive_root.absolute()).manifest
+    nights = scan_raw_nights(settings.raw_roots, settings.archiving_start_date, settings.settle_s)
     found = {night: scan.observations for night, scan in nights.items()}
-    return ArchivePartitions(update_manifest(path, found) if found else Manifest())
+    return (update_manifest(path, found) if found else read_manifest(path)).nights

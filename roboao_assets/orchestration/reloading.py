@@ -1,7 +1,14 @@
-"""Asking the running deployment to load the code location again, as partitions are made at loading."""
+"""Asking the running deployment to load the code location, and so its partitions, again."""
 
 import logging
 from dataclasses import dataclass
+
+import requests
+from dagster_graphql import (
+    DagsterGraphQLClient,
+    DagsterGraphQLClientError,
+    ReloadRepositoryLocationStatus,
+)
 
 # A location of 30,000 observations takes some ten seconds to load.
 _TIMEOUT_S = 120
@@ -22,11 +29,6 @@ def ask_for_reload(location_name: str, port: int, host: str = "localhost") -> Re
     reloads, the daemon sees too. A webserver that does not answer is no error: the
     answer says what an operator can do, and the next look asks again.
     """
-    # The GraphQL client takes a second to import, and only a sensor needs it.
-    import requests
-    from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
-    from dagster_graphql.client.utils import ReloadRepositoryLocationStatus
-
     # gql logs every query in full.
     logging.getLogger("gql.transport.requests").setLevel(logging.WARNING)
     try:

@@ -1,0 +1,36 @@
+"""The Dagster instance of an archive: where it is kept, and how it is made."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+import dagster as dg
+
+from roboao_assets.storage.files import write_text_whole
+from roboao_assets.storage.settings import Settings
+
+
+def prepare_dagster_home(settings: Settings) -> Path:
+    """Return the folder that DAGSTER_HOME names, or `dagster` in the archive; make it if needed.
+
+    A folder without a `dagster.yaml` gets the one that comes with the package; one
+    that is there is the operator's and stays as it is.
+    """
+    named = os.environ.get("DAGSTER_HOME")
+    home = Path(named) if named else settings.archive_root / "dagster"
+    home = home.expanduser().absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / "dagster.yaml"
+    if not config.exists():
+        template = resources.files("roboao_assets.orchestration").joinpath("dagster.yaml")
+        write_text_whole(config, template.read_text(encoding="utf-8"))
+    return home
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Yield the Dagster instance of the archive; closed afterwards."""
+    with dg.DagsterInstance.from_config(str(prepare_dagster_home(settings))) as instance:
+        yield instance

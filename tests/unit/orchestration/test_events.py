@@ -1,0 +1,62 @@
+import math
+
+import dagster as dg
+import numpy as np
+
+from roboao_assets.orchestration.events import (
+    MAX_PREVIEW_BYTES,
+    failure_observation,
+    materialization,
+    materialize_result,
+    strehl_flag_evaluation,
+)
+from roboao_assets.pipelines.outcome import StageOutcome
+
+
+def outcome(**values):
+    return StageOutcome(
+        **{"stage": "strehl_ratio", "status": "done", "fingerprint": "f00", **values}
+    )
+
+
+def test_a_product_carries_its_data_version_and_figures():
+    event = materialization("obs", outcome(metadata={"ratio_percent": 12.5}, preview_png=b"png"))
+    assert event.asset_key == dg.AssetKey("strehl_ratio")
+    assert event.partition == "obs"
+    assert event.tags == {"dagster/data_version": "f00"}
+    assert event.metadata["status"].value == "done"
+    assert event.metadata["ratio_percent"].value == 12.5
+    assert event.metadata["preview"].value == "![strehl_ratio](data:image/png;base64,cG5n)"
+
+
+def test_figures_that_json_or_dagster_do_not_know():
+    event = materialization(
+        "obs", outcome(metadata={"a": math.nan, "b": np.float32(2.0), "c": np.int64(3)})
+    )
+    assert [event.metadata[name].value for name in "abc"] == ["nan", 2.0, 3]
+
+
+def test_a_large_picture_stays_out_of_the_event_log():
+    event = materialization("obs", outcome(preview_png=b"x" * (MAX_PREVIEW_BYTES + 1)))
+    assert "too large" in event.metadata["preview"].value
+
+
+def test_a_night_product():
+    result = materialize_result(outcome(stage="master_darks", status="unchanged"))
+    assert result.data_version.value == "f00"
+    assert result.metadata["status"] == "unchanged"
+
+
+def test_a_failed_stage_tells_its_reason_without_becoming_a_version():
+    event = failure_observation("obs", outcome(status="failed", reason="no star", fingerprint=""))
+    assert event.tags == {}
+    assert event.metadata["reason"].value == "no star"
+
+
+def test_the_flag_check():
+    good = strehl_flag_evaluation("obs", outcome(metadata={"flag": "OK"}))
+    bad = strehl_flag_evaluation("obs", outcome(metadata={"flag": "BAD?"}))
+    skipped = strehl_flag_evaluation("obs", outcome(status="skipped", reason="no star"))
+    assert [e.passed for e in (good, bad, skipped)] == [True, False, True]
+    assert bad.severity == dg.AssetCheckSeverity.WARN
+    assert bad.partition == "obs"
