@@ -1,6 +1,7 @@
 """`roboao`: the archive from the command line."""
 
 import logging
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -253,7 +254,7 @@ def _for_each(names: list[str], work: Callable[[str], object], word: str) -> Non
 
 
 def _figure(value: float | None, form: str) -> str:
-    return "-" if value is None or value != value else format(value, form)
+    return "-" if value is None or math.isnan(value) else format(value, form)
 
 
 if __name__ == "__main__":

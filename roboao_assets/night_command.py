@@ -7,12 +7,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from roboao_assets.night_run import NightEvent, NightRun, run_night
-from roboao_assets.orchestration.instance import open_instance
+from roboao_assets.orchestration.home import open_instance
 from roboao_assets.pipelines.night_table import NightRow, night_rows
 from roboao_assets.storage.catalogue import Catalogue, open_catalogue
 from roboao_assets.storage.settings import Settings
 
-_MARKS = {"done": "[green]made[/]", "unchanged": "[dim]unchanged[/]", "skipped": "[yellow]skipped[/]"}
+_MARKS = {
+    "done": "[green]made[/]",
+    "unchanged": "[dim]unchanged[/]",
+    "skipped": "[yellow]skipped[/]",
+}
 
 
 def reduce_in_foreground(settings: Settings, night: str, console: Console, force: bool) -> int:

@@ -15,7 +15,7 @@ from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.workspace import Workspace
 from roboao_assets.science.calibration import bad_pixel_mask, combine_darks, combine_flats
 from roboao_assets.science.errors import CalibrationMissingError
-from roboao_assets.science.frame_calibration import FrameCalibration, build_calibration
+from roboao_assets.science.frame_calibration import FrameCalibration, build_calibration, cut_centre
 from roboao_assets.science.instrument import InstrumentProfile
 from roboao_assets.storage.fits_products import provenance_cards, read_image, write_image
 from roboao_assets.storage.raw_frames import RawFileRecord, file_record, read_frames
@@ -144,8 +144,12 @@ def make_bad_pixel_mask(ws: Workspace, night: str, *, force: bool = False) -> St
         return StageOutcome(stage="bad_pixel_mask", status="unchanged", fingerprint=identity)
     flats = [masters[p][0] for p in flat_paths]
     full = flats[0].shape
-    darks = [masters[p][0] for p in dark_paths if masters[p][0].shape == full]
-    mask = bad_pixel_mask(darks, flats, sigma=sigma)
+    darks = [masters[p][0] for p in dark_paths]
+    mask = bad_pixel_mask([d for d in darks if d.shape == full], flats, sigma=sigma)
+    for quarter in (d for d in darks if d.shape != full):
+        # The smaller frames are the centre of the full one.
+        centre = cut_centre(mask, quarter.shape)
+        centre |= bad_pixel_mask([quarter], [], sigma=sigma)
     cards: Cards = [("NBAD", int(mask.sum()), "bad pixels")]
     cards += provenance_cards(
         stage="bad_pixel_mask",
@@ -249,7 +253,8 @@ def _require_enough(ws: Workspace, raw: RawNight) -> None:
     raise CalibrationMissingError(
         f"night {raw.night} has {darks} dark and {flats} flat files in "
         f"{', '.join(str(f) for f in raw.folders)}; {options.min_dark_files} and "
-        f"{options.min_flat_files} are needed. Add the missing files and run the night again ({lend})"
+        f"{options.min_flat_files} are needed. Add the missing files and run the night again "
+        f"({lend})"
     )
 
 

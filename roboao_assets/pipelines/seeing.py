@@ -1,8 +1,7 @@
-"""The seeing of a night: every AO-off exposure measured, tabulated, plotted, told to observations."""
+"""The seeing of a night: each AO-off exposure measured, tabulated, plotted, told to all."""
 
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,15 @@ from roboao_assets.pipelines.previews import seeing_exposure_preview
 from roboao_assets.pipelines.workspace import Workspace
 from roboao_assets.science.bright_star import FrameAverager
 from roboao_assets.science.errors import ArchiveError, RawDataError
-from roboao_assets.science.seeing import measure_seeing, summarise_seeing
+from roboao_assets.science.seeing import SeeingSummary, measure_seeing, summarise_seeing
 from roboao_assets.storage.catalogue import ObservationQuery
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole
 from roboao_assets.storage.raw_frames import file_record, read_frames
 from roboao_assets.storage.raw_header import parse_facts, read_header
 from roboao_assets.storage.raw_night import RawExposure, read_night
+
+# Steps in which the robust polynomial is drawn.
+_TREND_POINTS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +62,11 @@ def measure_night_seeing(ws: Workspace, night: str, *, force: bool = False) -> S
         measured.append(one)
         anew += fresh
     identity = fingerprint("seeing", [m.fingerprint for m in measured], discarded)
-    fwhm = [m.fwhm_arcsec for m in measured]
+    summary = None
+    if measured:
+        summary = summarise_seeing([m.utc for m in measured], [m.fwhm_arcsec for m in measured])
     if anew or not is_current(stored, identity, ws.paths.root):
-        products = _write_summary(ws, night, measured)
+        products = _write_summary(ws, night, measured, summary)
         ws.catalogue.publish_night(
             night,
             "seeing",
@@ -81,22 +85,26 @@ def measure_night_seeing(ws: Workspace, night: str, *, force: bool = False) -> S
                 ],
                 "measured": [asdict(m) for m in measured],
                 "discarded": discarded,
-                "median": float(np.median(fwhm)) if fwhm else None,
-                "mean": float(np.mean(fwhm)) if fwhm else None,
+                "median": summary.median_arcsec if summary else None,
+                "mean": summary.mean_arcsec if summary else None,
                 **product_record(ws.paths.root, identity, products),
             },
         )
         status = "done"
     else:
         status = "unchanged"
-    _tell_observations(ws, night, measured)
+    if summary is not None:
+        _tell_observations(ws, night, summary)
     metadata: dict[str, str | int | float] = {
         "exposures": len(raw.seeing),
         "measured": len(measured),
         "discarded": "; ".join(f"{name}: {reason}" for name, reason in discarded) or "none",
     }
-    if fwhm:
-        metadata |= {"median_arcsec": float(np.median(fwhm)), "mean_arcsec": float(np.mean(fwhm))}
+    if summary is not None:
+        metadata |= {
+            "median_arcsec": summary.median_arcsec,
+            "mean_arcsec": summary.mean_arcsec,
+        }
     if not raw.seeing:
         return StageOutcome(
             stage="seeing",
@@ -197,7 +205,9 @@ def _clean_cosmic_rays(image: NDArray[np.float32], ws: Workspace) -> NDArray[np.
     return cleaned
 
 
-def _write_summary(ws: Workspace, night: str, measured: list[_Measured]) -> list[Path]:
+def _write_summary(
+    ws: Workspace, night: str, measured: list[_Measured], summary: SeeingSummary | None
+) -> list[Path]:
     table = ws.paths.seeing_table(night)
     rows = ["# id utc filter fwhm_arcsec fwhm_x_arcsec fwhm_y_arcsec exposure_s"]
     rows += [
@@ -207,9 +217,8 @@ def _write_summary(ws: Workspace, night: str, measured: list[_Measured]) -> list
         for m in measured
     ]
     write_text_whole(table, "\n".join(rows) + "\n")
-    if not measured:
+    if summary is None:
         return [table]
-    summary = summarise_seeing([m.utc for m in measured], [m.fwhm_arcsec for m in measured])
     picture = seeing_plot(
         [
             SeeingPoint(
@@ -221,7 +230,7 @@ def _write_summary(ws: Workspace, night: str, measured: list[_Measured]) -> list
             for m in measured
         ],
         title=f"Seeing {night}",
-        trend=_trend(summary, measured),
+        trend=_trend(summary),
         median_arcsec=summary.median_arcsec,
     )
     plot = ws.paths.seeing_plot(night)
@@ -230,24 +239,22 @@ def _write_summary(ws: Workspace, night: str, measured: list[_Measured]) -> list
     return [table, plot]
 
 
-def _tell_observations(ws: Workspace, night: str, measured: list[_Measured]) -> None:
+def _trend(summary: SeeingSummary) -> list[tuple[datetime, float]]:
+    first, last = summary.times[0], summary.times[-1]
+    times = [first + (last - first) * k / _TREND_POINTS for k in range(_TREND_POINTS + 1)]
+    return list(zip(times, summary.evaluate(times).tolist(), strict=True))
+
+
+def _tell_observations(ws: Workspace, night: str, summary: SeeingSummary) -> None:
     """Give each observation the night's median and mean, and the seeing nearest in time."""
-    if not measured:
-        return
-    fwhm = [m.fwhm_arcsec for m in measured]
-    for document in ws.catalogue.find_observations(
-        ObservationQuery(nights=(night,), summary_only=True)
-    ):
-        nearest = min(measured, key=partial(_distance, document["date_utc"]))
+    query = ObservationQuery(nights=(night,), summary_only=True)
+    for document in ws.catalogue.find_observations(query):
+        time, value = summary.nearest(document["date_utc"])
         ws.catalogue.set_seeing(
             document["_id"],
             {
-                "median": float(np.median(fwhm)),
-                "mean": float(np.mean(fwhm)),
-                "nearest": [nearest.utc, nearest.fwhm_arcsec],
+                "median": summary.median_arcsec,
+                "mean": summary.mean_arcsec,
+                "nearest": [time, value],
             },
         )
-
-
-def _distance(utc: datetime, measured: _Measured) -> timedelta:
-    return abs(measured.utc - utc)

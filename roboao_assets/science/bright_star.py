@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import roboao_native as native
 from numpy.typing import NDArray
 
-from roboao_assets.science.errors import NotEnoughFramesError, NoStarError
+import roboao_native as native
+from roboao_assets.science.errors import NoStarError, NotEnoughFramesError
 from roboao_assets.science.frame_calibration import FrameCalibration, fill_bad_pixels
 from roboao_assets.science.guide_star import GuideStar, find_guide_star
 from roboao_assets.science.instrument import InstrumentProfile

@@ -101,7 +101,7 @@ def build_calibration(
             f"the frames are {shape[1]} x {shape[0]} px and the master dark of their mode is "
             f"{dark.shape[1]} x {dark.shape[0]} px: darks of this frame size are needed"
         )
-    flat, bad_pixels = (_cut_centre(a, shape) for a in (flat, bad_pixels))
+    flat, bad_pixels = (cut_centre(a, shape) for a in (flat, bad_pixels))
     bad = bad_pixels | ~np.isfinite(flat) | (flat <= 0) | ~np.isfinite(dark)
     inverse = np.where(bad, 1, flat)
     return FrameCalibration(
@@ -112,7 +112,14 @@ def build_calibration(
     )
 
 
-def _cut_centre(array: NDArray, shape: tuple[int, int]) -> NDArray:
+def cut_centre(array: NDArray, shape: tuple[int, int]) -> NDArray:
+    """View of the middle of `array` in `shape`: where frames smaller than the detector lie.
+
+    Raises
+    ------
+    CalibrationMissingError
+        If such frames cannot be the centre of it.
+    """
     spare_y, spare_x = array.shape[0] - shape[0], array.shape[1] - shape[1]
     if spare_y < 0 or spare_x < 0 or spare_y % 2 or spare_x % 2:
         raise CalibrationMissingError(
