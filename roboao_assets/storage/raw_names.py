@@ -68,7 +68,8 @@ def parse_exposure_name(name: str) -> ExposureName:
     '351_Yrsa'
     """
     match = _SEEING.fullmatch(name) or _OBSERVATION.fullmatch(name)
-    if match is None:
+    # Ids go into file names, documents and web addresses: no control characters, no lone bytes.
+    if match is None or not name.isprintable() or "/" in name:
         raise RawDataError(
             f"the file name {name!r} is neither <program>_<object>_<camera>_<filter>_<marker>_"
             f"<YYYYMMDD>_<HHMMSS.ffffff> nor a seeing, dark, flat, bias or pointing file; "
