@@ -103,8 +103,9 @@ def measure_background(
     median = float(np.median(values))
     noise = _robust_sigma(values)
     mean = float(values.mean())
-    # Wings and unresolved stars only ever add light: Pearson's estimate of the mode.
-    level = 2.5 * median - 1.5 * mean if median < mean < median + 0.3 * noise else median
+    # The mean is what a sum over a box contains; the median resists what clipping has left of
+    # wings and field stars, which skew the means of blocks far more than noise does.
+    level = mean if abs(mean - median) < 0.1 * noise else median
     return Background(
         level=level,
         level_error=_level_error(values, xs, ys, noise, min(tile_px, min(image.shape) / 4)),

@@ -46,9 +46,9 @@ _MAX_MISSING = 0.2
 _NOISE_PATCHES = 6
 # The Gaussian is fitted to an image binned so that its FWHM is about this many px at most.
 _FIT_FWHM_PX = 12
-# An Airy pattern is no Gaussian. Fitted within 0.95 FWHM, with a free background, a Gaussian has
-# the FWHM of the pattern within 1 %; within 1.5 FWHM it would come out 8 % too narrow.
-_FIT_RADIUS_FWHM = 0.95
+# An Airy pattern is no Gaussian. Fitted within 1 FWHM, with a free background, a Gaussian has
+# the FWHM of the pattern within 4 %; within 1.5 FWHM it would come out 8 % too narrow.
+_FIT_RADIUS_FWHM = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
