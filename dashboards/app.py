@@ -6,7 +6,6 @@ It has no login yet, so it listens to this machine alone (127.0.0.1).
 import argparse
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import panel as pn
 from bokeh.server.server import Server
@@ -43,9 +42,10 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
     pn.config.theme = "dark"
     return pn.io.server.get_server(
         {
-            "/": partial(pages.nights_page, source),
-            "/night": partial(pages.night_page, source),
-            "/observation": partial(pages.observation_page, source),
+            # Functions proper: Panel takes any other callable for a pane of its value.
+            "/": lambda: pages.nights_page(source),
+            "/night": lambda: pages.night_page(source),
+            "/observation": lambda: pages.observation_page(source),
         },
         port=port,
         address=ADDRESS,

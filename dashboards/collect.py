@@ -321,7 +321,9 @@ def _curve(value: Any) -> Curve | None:
         return None
     points = [
         (separation, contrast)
-        for separation, contrast in zip(map(_number, value[0]), map(_number, value[1]), strict=False)
+        for separation, contrast in zip(
+            map(_number, value[0]), map(_number, value[1]), strict=False
+        )
         if separation is not None and contrast is not None
     ]
     if not points:

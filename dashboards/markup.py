@@ -110,12 +110,12 @@ def night_head(night: Night, numbers: NightNumbers) -> str:
     )
 
 
-def gallery(
-    observations: Sequence[Observation], image_keys: Collection[str], *, total: int
-) -> str:
+def gallery(observations: Sequence[Observation], image_keys: Collection[str], *, total: int) -> str:
     """Return the observations as cards."""
     if not total:
-        return '<div class="notice"><p>No science observation is registered for this night.</p></div>'
+        return (
+            '<div class="notice"><p>No science observation is registered for this night.</p></div>'
+        )
     if not observations:
         return '<div class="notice"><p>No observation fits the selection.</p></div>'
     cards = "".join(_card(observation, image_keys) for observation in observations)
@@ -278,7 +278,8 @@ def _figure(key: str, caption: str, version: str) -> str:
     one = escape(image_url(key, width_px=small, version=version))
     two = escape(image_url(key, width_px=large, version=version))
     return (
-        f'<figure><a href="{escape(image_url(key, version=version))}"><img loading="lazy" '
+        f'<figure class="{escape(_kind(key))}"><a href="{escape(image_url(key, version=version))}">'
+        '<img loading="lazy" '
         f'src="{one}" srcset="{one} 1x, {two} 2x" alt="{escape(caption)}"></a>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )

@@ -33,6 +33,12 @@ from dashboards.source import CatalogueSource
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 
 REFRESH_MS = 20_000
+# Panel draws a black arrow into dark selects; the browser's own is seen.
+_WIDGET_STYLE = """
+.bk-input { background-color: #1f252d; border-color: #2f3641; color: #e4e8ee; color-scheme: dark; }
+select.bk-input { appearance: auto; background-image: none; }
+label { color: #a3acb9; }
+"""
 
 
 def nights_page(source: CatalogueSource) -> pn.Template:
@@ -133,7 +139,14 @@ def _night_body(source: CatalogueSource, night: Night) -> pn.Column:
             gallery.object = cards()
 
     _refresh(refresh)
-    controls = pn.Row(text, which, order, styles={"gap": "12px"}, sizing_mode="stretch_width")
+    controls = pn.Row(
+        text,
+        which,
+        order,
+        styles={"gap": "16px"},
+        margin=(20, 0, 0, 0),
+        sizing_mode="stretch_width",
+    )
     return pn.Column(head, plots, controls, gallery, strip, sizing_mode="stretch_width")
 
 
@@ -147,28 +160,35 @@ def _controls() -> tuple[pn.widgets.TextInput, pn.widgets.Select, pn.widgets.Sel
             value=text,
             value_input=text,
             width=330,
+            margin=0,
+            stylesheets=[_WIDGET_STYLE],
         ),
         pn.widgets.Select(
             name="show",
             options={label: key for key, label in SELECTIONS.items()},
             value=chosen if chosen in SELECTIONS else "all",
             width=200,
+            margin=0,
+            stylesheets=[_WIDGET_STYLE],
         ),
         pn.widgets.Select(
             name="order by",
             options={label: key for key, label in ORDERS.items()},
             value=sort if sort in ORDERS else "time",
             width=220,
+            margin=0,
+            stylesheets=[_WIDGET_STYLE],
         ),
     )
 
 
 def _night_plots(night: Night) -> list[pn.Column]:
+    span = plot.make_time_range(night)
     return [
         _plot_panel(title, made, missing)
         for title, made, missing in (
-            ("Seeing", plot.plot_seeing(night), "No seeing was measured in this night."),
-            ("Strehl ratio", plot.plot_strehl(night.observations), "No Strehl ratio yet."),
+            ("Seeing", plot.plot_seeing(night, span), "No seeing was measured in this night."),
+            ("Strehl ratio", plot.plot_strehl(night.observations, span), "No Strehl ratio yet."),
         )
     ]
 
@@ -184,7 +204,11 @@ def _plot_panel(title: str, made: figure | None, missing: str = "") -> pn.Column
 
 def _header_search(observation: Observation) -> pn.Column:
     search = pn.widgets.TextInput(
-        name="find in the FITS header", placeholder="keyword, value or comment", width=330
+        name="find in the FITS header",
+        placeholder="keyword, value or comment",
+        width=330,
+        margin=0,
+        stylesheets=[_WIDGET_STYLE],
     )
     total = len(observation.header)
     table = _html(markup.header_table(select_cards(observation.header, ""), total))
@@ -199,7 +223,7 @@ def _header_search(observation: Observation) -> pn.Column:
 
 
 def _page(title: str, body: pn.viewable.Viewable) -> pn.Template:
-    page = pn.Template(_template(), theme="dark")
+    page = pn.Template(_template(), theme=pn.theme.DarkTheme)
     page.add_variable("page_title", f"{title} · Robo-AO archive")
     page.add_variable("style", _style())
     page.add_panel("main", body)

@@ -1,9 +1,17 @@
 """Interactive plots: seeing, Strehl ratio and contrast. The palette is the previews' own."""
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
-from bokeh.models import ColumnDataSource, HoverTool, OpenURL, Range1d, TapTool
+from bokeh.models import (
+    ColumnDataSource,
+    DatetimeTickFormatter,
+    HoverTool,
+    OpenURL,
+    Range1d,
+    TapTool,
+)
 from bokeh.plotting import figure
 
 from dashboards.collect import Curve, Night, Observation
@@ -25,11 +33,24 @@ OTHER_FILTER_STYLE = ("#C8CDD5", "x")
 _HEIGHT_PX = 320
 
 
-def plot_seeing(night: Night) -> figure | None:
+def make_time_range(night: Night) -> Range1d | None:
+    """Return the span of a night's exposures, for plots that pan and zoom together.
+
+    None if nothing has a time.
+    """
+    times = [frame.utc for frame in night.seeing]
+    times += [o.utc for o in night.observations if o.utc is not None]
+    if not times:
+        return None
+    margin = max((max(times) - min(times)) * 0.03, timedelta(minutes=8))
+    return Range1d(min(times) - margin, max(times) + margin)
+
+
+def plot_seeing(night: Night, time_range: Range1d | None = None) -> figure | None:
     """Plot the night's AO-off exposures, its trend and median; None if there is no seeing."""
     if not night.seeing:
         return None
-    plot = _time_plot("seeing FWHM (arcsec)")
+    plot = _time_plot("seeing FWHM (arcsec)", time_range)
     for name, frames in _by_filter(night.seeing):
         colour, marker = FILTER_STYLES.get(name, OTHER_FILTER_STYLE)
         source = ColumnDataSource(
@@ -43,7 +64,13 @@ def plot_seeing(night: Night) -> figure | None:
             }
         )
         renderer = plot.scatter(
-            "time", "fwhm", source=source, marker=marker, size=10, color=colour, legend_label=name
+            "time",
+            "fwhm",
+            source=source,
+            marker=marker,
+            size=_size(marker),
+            color=colour,
+            legend_label=name,
         )
         plot.add_tools(
             HoverTool(
@@ -75,7 +102,9 @@ def plot_seeing(night: Night) -> figure | None:
     return plot
 
 
-def plot_strehl(observations: Sequence[Observation]) -> figure | None:
+def plot_strehl(
+    observations: Sequence[Observation], time_range: Range1d | None = None
+) -> figure | None:
     """Plot Strehl ratios with errors; flagged ones are hollow. None if there is none.
 
     A click on a point opens its observation.
@@ -83,7 +112,7 @@ def plot_strehl(observations: Sequence[Observation]) -> figure | None:
     shown = [o for o in observations if o.strehl_percent is not None and o.utc is not None]
     if not shown:
         return None
-    plot = _time_plot("Strehl ratio (%)")
+    plot = _time_plot("Strehl ratio (%)", time_range)
     for name, group in _by_filter(shown):
         colour, marker = FILTER_STYLES.get(name, OTHER_FILTER_STYLE)
         errors = [o.strehl_error_percent or 0.0 for o in group]
@@ -107,7 +136,7 @@ def plot_strehl(observations: Sequence[Observation]) -> figure | None:
             "ratio",
             source=source,
             marker=marker,
-            size=10,
+            size=_size(marker),
             line_color=colour,
             line_width=1.5,
             fill_color=colour,
@@ -176,6 +205,8 @@ def _new_plot(y_axis_label: str, **options: Any) -> figure:
         background_fill_color=PANEL,
         border_fill_color=PANEL,
         outline_line_color=GRID,
+        min_border_right=14,
+        min_border_top=14,
         y_axis_label=y_axis_label,
         **options,
     )
@@ -194,8 +225,11 @@ def _new_plot(y_axis_label: str, **options: Any) -> figure:
     return plot
 
 
-def _time_plot(y_axis_label: str) -> figure:
-    return _new_plot(y_axis_label, x_axis_label="time (UTC)", x_axis_type="datetime")
+def _time_plot(y_axis_label: str, time_range: Range1d | None) -> figure:
+    options = {} if time_range is None else {"x_range": time_range}
+    plot = _new_plot(y_axis_label, x_axis_label="time (UTC)", x_axis_type="datetime", **options)
+    plot.xaxis.formatter = DatetimeTickFormatter(minutes="%H:%M", hourmin="%H:%M", hours="%H:%M")
+    return plot
 
 
 def _start_at_zero(plot: figure, values: Iterable[float]) -> None:
@@ -219,7 +253,10 @@ def _by_filter(items: Sequence[Any]) -> list[tuple[str, list[Any]]]:
     return [(name, [item for item in items if item.filter_name == name]) for name in names]
 
 
+def _size(marker: str) -> int:
+    """Size of a marker (px); bokeh's diamond is narrow and looks smaller than the others."""
+    return 14 if marker == "diamond" else 10
+
+
 def _shown(value: float | None, form: str) -> str:
     return "?" if value is None else format(value, form)
-
-

@@ -253,7 +253,9 @@ def residual_preview(
     figure, axes = _new_picture(residual.shape, width_px, title)
     _show(axes, np.clip(shown, -1.0, 1.0), residual.shape, colours="berlin", lowest=-1.0)
     rows, columns = residual.shape
-    axes.plot((columns - 1) / 2, (rows - 1) / 2, "+", color=TEXT, markersize=14, markeredgewidth=1.4)
+    axes.plot(
+        (columns - 1) / 2, (rows - 1) / 2, "+", color=TEXT, markersize=14, markeredgewidth=1.4
+    )
     radius = 0.035 * columns
     for candidate in candidates:
         circle = Circle((candidate.x, candidate.y), radius, fill=False, edgecolor="#F0E442", lw=1.8)
