@@ -26,7 +26,8 @@ CONNECT_TIMEOUT_S = 30
 WORKERS_TIMEOUT_S = 60
 ANSWER_TIMEOUT_S = 120
 
-_LOCAL_CONFIG = {
+# Of a local cluster.
+LOCAL_CONFIG = {
     # A task that killed its worker three times is the killer.
     "distributed.scheduler.allowed-failures": 2,
     # One task a worker thread: none waits behind a long one while another worker is idle.
@@ -58,7 +59,7 @@ class ObservationCluster:
         ClusterError
             No scheduler, no worker, or workers without this package in this version.
         """
-        with dask.config.set(_LOCAL_CONFIG if self.is_local else {}):
+        with dask.config.set(LOCAL_CONFIG if self.is_local else {}):
             try:
                 resources = dg.build_resources(
                     {"dask": dask_resource}, resource_config={"dask": {"config": self._config()}}

@@ -35,6 +35,7 @@ Work = Callable[[TaskRules, ObservationTask], list[StageOutcome]]
 log = logging.getLogger(__name__)
 
 _POLL_S = 1.0
+RESTART_TIMEOUT_S = 30
 _LOST_STATES = ("cancelled", "lost")
 
 
@@ -83,10 +84,13 @@ class ObservationRun:
                 yield from self._collect()
                 yield from self._overdue()
         finally:
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        # Also after the run was terminated: nobody waits for its tasks any more.
+        if self.client.status == "running":
             self.client.unsubscribe_topic(self.rules.topic)
-            futures = [flight.future for flight in self._flights.values()]
-            if futures and self.client.status == "running":
-                self.client.cancel(futures, force=True)
+            self.client.cancel([f.future for f in self._flights.values()], force=True)
 
     def _note_begun(self, event: tuple[float, Any]) -> None:
         _, message = event
@@ -157,24 +161,29 @@ class ObservationRun:
 
     def _overdue(self) -> Iterator[tuple[str, list[StageOutcome]]]:
         limit_s, now_s = self.rules.time_limit_s, time.monotonic()
-        for key, flight in list(self._flights.items()):
-            if flight.begun_s is None or now_s - flight.begun_s <= limit_s:
-                continue
+        overdue = {
+            key: flight
+            for key, flight in self._flights.items()
+            if flight.begun_s is not None and now_s - flight.begun_s > limit_s
+        }
+        if not overdue:
+            return
+        for key in overdue:
             del self._flights[key]
-            self.client.cancel([flight.future], force=True)
-            # A thread cannot be stopped: its process has to go, or it keeps its place for ever.
-            try:
-                self.client.restart_workers([flight.worker], timeout=30, raise_for_error=False)
-            except (ValueError, OSError) as error:
-                log.warning("worker %s could not be restarted: %s", flight.worker, error)
+        self.client.cancel([flight.future for flight in overdue.values()], force=True)
+        # A thread cannot be stopped: its process has to go, or it keeps its place for ever.
+        workers = sorted({flight.worker for flight in overdue.values()})
+        try:
+            self.client.restart_workers(workers, timeout=RESTART_TIMEOUT_S, raise_for_error=False)
+        except (ValueError, OSError) as error:
+            log.warning("the workers %s could not be restarted: %s", ", ".join(workers), error)
+        for flight in overdue.values():
             reason = (
                 f"not finished within {limit_s:g} s on the worker {flight.worker}, which was "
                 f"restarted; raise the setting stage_timeout_s if the observation is that large"
             )
-            yield (
-                flight.task.observation,
-                [*flight.task.earlier, *all_failed(flight.task.stages, reason, "TimeLimit")],
-            )
+            lost = all_failed(flight.task.stages, reason, "TimeLimit")
+            yield flight.task.observation, [*flight.task.earlier, *lost]
 
 
 def _result(flight: _Flight) -> list[StageOutcome]:

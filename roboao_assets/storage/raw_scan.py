@@ -6,7 +6,6 @@ every half minute for a thousand nights; `raw_night` reads one of them for the w
 
 import hashlib
 import os
-import re
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,8 +21,7 @@ from roboao_assets.storage.raw_names import (
     parse_exposure_name,
     split_part,
 )
-
-_NIGHT = re.compile(r"\d{8}", re.ASCII)
+from roboao_assets.storage.raw_night import list_nights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +76,9 @@ def scan_raw_nights(
     dict of str to NightScan
         Newest night first.
     """
-    now_s = time.time() if now_s is None else now_s
-    earliest = f"{since:%Y%m%d}"
-    folders: dict[str, list[Path]] = defaultdict(list)
-    for root in raw_roots:
-        for name in _subfolders(root):
-            if _NIGHT.fullmatch(name) and name >= earliest:
-                folders[name].append(root / name)
     return {
-        night: scan_night(night, folders[night], settle_s, now_s)
-        for night in sorted(folders, reverse=True)
+        night: scan_night(night, folders, settle_s, now_s)
+        for night, folders in list_nights(raw_roots, since).items()
     }
 
 
@@ -129,20 +120,13 @@ def _observation_name(stem: str) -> ExposureName | None:
         return None
 
 
-def _subfolders(root: Path) -> list[str]:
-    try:
-        with os.scandir(root) as entries:
-            return [entry.name for entry in entries if entry.is_dir()]
-    except OSError:
-        return []
-
-
 def _raw_files(folder: Path) -> list[_RawFile]:
     files = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.endswith(RAW_SUFFIX) and entry.is_file():
+                hidden = entry.name.startswith(".")
+                if entry.name.endswith(RAW_SUFFIX) and not hidden and entry.is_file():
                     status = entry.stat()
                     files.append(_RawFile(entry.name, status.st_size, status.st_mtime_ns))
     except OSError:

@@ -1,0 +1,44 @@
+"""What the tests let a Dask worker do in place of a reduction: each a way to end."""
+
+import os
+import time
+
+from roboao_assets.orchestration.observation_task import (
+    ObservationTask,
+    TaskRules,
+    tell_begun,
+)
+from roboao_assets.pipelines.outcome import StageOutcome
+
+
+def do_what_the_name_says(rules: TaskRules, task: ObservationTask) -> list[StageOutcome]:
+    tell_begun(rules, task)
+    name = task.observation
+    if name.startswith("kills_its_worker"):
+        os._exit(9)
+    if name.startswith("hangs"):
+        time.sleep(600)
+    if name.startswith("raises"):
+        raise ZeroDivisionError("a defect")
+    if name.startswith("slow"):
+        time.sleep(2)
+    if name.startswith("unreachable_once") and task.attempt == 1:
+        return [
+            StageOutcome(stage=task.stages[0], status="done", fingerprint="first"),
+            StageOutcome(
+                stage=task.stages[1],
+                status="failed",
+                reason="the catalogue is away",
+                retryable=True,
+                error_type="CatalogueUnavailableError",
+            ),
+        ]
+    return [
+        StageOutcome(
+            stage=stage,
+            status="done",
+            fingerprint=f"{rules.run_id}:{os.getpid()}",
+            metadata={"attempt": task.attempt},
+        )
+        for stage in task.stages
+    ]

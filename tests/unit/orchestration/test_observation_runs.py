@@ -1,0 +1,161 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import dask
+import pytest
+from cluster_works import do_what_the_name_says
+from distributed import Client, LocalCluster
+
+from roboao_assets.orchestration import observation_runs
+from roboao_assets.orchestration.cluster import LOCAL_CONFIG, ClusterError, check_cluster
+from roboao_assets.orchestration.observation_runs import ObservationRun
+from roboao_assets.orchestration.observation_task import ObservationTask, TaskRules
+
+STAGES = ("bright_star_stack", "strehl_ratio")
+
+
+def task(name):
+    return ObservationTask(night="20160925", observation=name, stages=STAGES)
+
+
+def rules(run_id="run", time_limit_s=60.0):
+    return TaskRules(run_id=run_id, settings_json="{}", force=False, time_limit_s=time_limit_s)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    # A worker that is killed is killed once: what a third death adds is only time.
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        dask.config.set({**LOCAL_CONFIG, "distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(processes=True, **options) as started,
+    ):
+        yield started
+
+
+@pytest.fixture
+def client(cluster):
+    with Client(cluster, set_as_default=False) as connected:
+        connected.wait_for_workers(2, timeout=30)
+        yield connected
+
+
+def reduce(client, names, **options):
+    run = ObservationRun(client, rules(**options), do_what_the_name_says)
+    return dict(run.outcomes([task(name) for name in names]))
+
+
+def test_the_cluster_has_our_code(client):
+    check_cluster(client)
+
+
+def test_every_observation_comes_back_once_with_its_stages(client):
+    names = [f"star_{n}" for n in range(12)]
+    results = reduce(client, names)
+    assert sorted(results) == sorted(names)
+    assert all([o.stage for o in outcomes] == list(STAGES) for outcomes in results.values())
+    assert all(o.succeeded for outcomes in results.values() for o in outcomes)
+
+
+def test_a_defect_stops_only_its_own_observation(client):
+    results = reduce(client, ["star_a", "raises", "star_b"])
+    assert [o.succeeded for o in results["raises"]] == [False, False]
+    assert "ZeroDivisionError: a defect" in results["raises"][0].reason
+    assert results["raises"][1].reason.startswith("bright_star_stack failed: ")
+    assert all(o.succeeded for name in ("star_a", "star_b") for o in results[name])
+
+
+def test_a_killed_worker_stops_only_its_own_observation(client):
+    results = reduce(client, ["kills_its_worker", *[f"star_{n}" for n in range(3)]])
+    reason = results.pop("kills_its_worker")[0].reason
+    assert "the worker died each of the" in reason
+    assert all(o.succeeded for outcomes in results.values() for o in outcomes)
+
+
+def test_an_observation_over_its_time_limit_gives_its_worker_back(client):
+    names = ["hangs_1", "hangs_2", "star_1", "star_2"]
+    start = time.monotonic()
+    results = reduce(client, names, run_id="limited", time_limit_s=3.0)
+    assert time.monotonic() - start < 60
+    for name in ("hangs_1", "hangs_2"):
+        assert "not finished within 3 s" in results.pop(name)[0].reason
+    assert all(o.succeeded for outcomes in results.values() for o in outcomes)
+
+
+def test_what_may_pass_is_tried_again_from_where_it_failed(client, monkeypatch):
+    monkeypatch.setattr(observation_runs, "wait_before_retry_s", lambda attempt: 0.1)
+    first, second = reduce(client, ["unreachable_once"])["unreachable_once"]
+    assert (first.fingerprint, first.succeeded) == ("first", True)
+    assert second.succeeded
+    assert second.metadata == {"attempt": 2}
+
+
+def test_two_runs_at_once_on_one_scheduler_each_get_their_own(cluster):
+    names = [f"slow_{n}" for n in range(3)]
+    results = {}
+
+    def run(run_id):
+        with Client(cluster, set_as_default=False) as connected:
+            results[run_id] = reduce(connected, names, run_id=run_id)
+
+    threads = [threading.Thread(target=run, args=(run_id,)) for run_id in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for run_id in ("one", "two"):
+        made_by = {o.fingerprint.split(":")[0] for os_ in results[run_id].values() for o in os_}
+        assert made_by == {run_id}
+
+
+@pytest.fixture
+def scheduler_process(tmp_path):
+    """A scheduler of its own process, whose environment is given; yields a starter."""
+    started = []
+
+    def start(*, workers, environment=None, folder=None):
+        file = tmp_path / "scheduler.json"
+        options = {
+            "env": {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})},
+            "cwd": folder or tmp_path,
+            "start_new_session": True,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+        }
+        head = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0"]
+        started.append(
+            subprocess.Popen([*head, "--no-dashboard", "--scheduler-file", str(file)], **options)
+        )
+        for _ in range(workers):
+            worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--no-dashboard"]
+            started.append(
+                subprocess.Popen(
+                    [*worker, "--nthreads", "1", "--scheduler-file", str(file)], **options
+                )
+            )
+        deadline = time.monotonic() + 30
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return Client(scheduler_file=str(file), set_as_default=False), started
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_scheduler_that_goes_away_ends_the_run_with_a_sentence(scheduler_process):
+    connected, processes = scheduler_process(workers=1)
+    with connected:
+        check_cluster(connected)
+        run = ObservationRun(connected, rules(), do_what_the_name_says)
+        results = run.outcomes([task(f"slow_{n}") for n in range(50)])
+        assert next(results)[1][0].succeeded
+        os.killpg(processes[0].pid, signal.SIGKILL)
+        with pytest.raises(ClusterError, match="scheduler was lost with .* observations to go"):
+            list(results)
