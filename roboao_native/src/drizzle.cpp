@@ -2,104 +2,61 @@
 //
 // A translation drops every pixel of a frame at the same place within its output pixel, so the
 // overlaps are a few numbers an axis (taps) and an output row receives, of each raw row, a multiple.
-// Writing to every scale-th output pixel would spoil vectors: the accumulators of an output row are
-// kept apart by phase (x mod scale), and a tap adds one contiguous run to another. Bands of output
-// rows go through all frames one after the other, so that their float64 accumulators stay in cache;
-// they are interleaved into the images only at the snapshots.
+// Writing to every scale-th output pixel would spoil vectors: the sums of an output row are kept
+// apart by phase (x mod scale), and a tap adds one contiguous run to another. Bands of output rows
+// go through all frames one after the other, so that their float64 sums stay in cache; some frames
+// are added at once, so that the sums are read and written less often. Only the snapshots interleave
+// the phases.
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
-#include "calibrate.hpp"
+#include "drizzle_coverage.hpp"
+#include "drizzle_rows.hpp"
 #include "kernels.hpp"
-#include "multiversion.hpp"
 #include "parallel.hpp"
 
 namespace roboao {
 namespace {
 
-// What the accumulators of a band may take of the second-level cache.
-constexpr std::size_t kBandBytes = 384 * 1024;
+// What the sums of a band may take of the second-level cache.
+constexpr std::size_t kBandBytes = 256 * 1024;
+// Frames that are added at once.
+constexpr std::int64_t kTogether = 4;
 // Overlaps below this (output px) are the rounding of drops that just touch.
 constexpr double kTouching = 1e-9;
 
-// Overlap of the drop of raw pixel r with output pixel scale * r + first + t is overlap[t].
-struct Taps {
-    std::ptrdiff_t first = 0;
-    std::vector<double> overlap;
-};
+std::ptrdiff_t floor_divide(std::ptrdiff_t a, std::ptrdiff_t b) {
+    return a >= 0 ? a / b : -((b - 1 - a) / b);
+}
 
-void set_taps(double shift, std::size_t length, const DrizzleOptions &options, Taps &taps) {
-    taps.overlap.clear();
+// Overlap of the drop of raw pixel r with output pixel scale * (r + moved) + phase. Neighbouring
+// raw pixels may meet in one output pixel, others never (pixfrac <= 1).
+struct Tap {
+    std::ptrdiff_t moved, phase;
+    double overlap;
+};
+using Taps = std::vector<Tap>;
+
+Taps make_taps(double shift, std::size_t length, const DrizzleOptions &options) {
     // A frame shifted by more than itself falls outside; its position may not fit an integer.
-    if (!(std::fabs(shift) <= static_cast<double>(length) + 1.0)) return;
-    const double scale = static_cast<double>(options.scale);
-    const double centre = (shift + 0.5) * scale - 0.5, half = 0.5 * options.pixfrac * scale;
+    if (!(std::fabs(shift) <= static_cast<double>(length) + 1.0)) return {};
+    const auto scale = static_cast<std::ptrdiff_t>(options.scale);
+    const double centre = (shift + 0.5) * static_cast<double>(scale) - 0.5;
+    const double half = 0.5 * options.pixfrac * static_cast<double>(scale);
     const auto first = static_cast<std::ptrdiff_t>(std::floor(centre - half + 0.5));
     const auto last = static_cast<std::ptrdiff_t>(std::floor(centre + half + 0.5));
-    taps.first = first;
+    Taps taps;
     for (std::ptrdiff_t i = first; i <= last; ++i) {
         const double pixel = static_cast<double>(i);
         const double overlap =
             std::min(centre + half, pixel + 0.5) - std::max(centre - half, pixel - 0.5);
-        taps.overlap.push_back(overlap > kTouching ? overlap : 0.0);
+        const std::ptrdiff_t moved = floor_divide(i, scale);
+        if (overlap > kTouching) taps.push_back({moved, i - moved * scale, overlap});
     }
-}
-
-// v and its weight, as weight * v and weight: zero where v is not finite.
-ROBOAO_INLINE void weigh_row(const float *values, const float *weight, std::size_t count,
-                             double *weighted, double *weights) {
-    constexpr float most = std::numeric_limits<float>::max();
-    for (std::size_t i = 0; i < count; ++i) {
-        const bool good = std::fabs(values[i]) <= most;
-        const float w = good ? (weight ? weight[i] : 1.0f) : 0.0f, v = good ? values[i] : 0.0f;
-        weights[i] = w;
-        weighted[i] = static_cast<double>(w) * static_cast<double>(v);
-    }
-}
-
-struct RawRow {
-    float bias;
-    const float *dark, *inverse_flat, *weight;
-    std::size_t count;
-};
-
-ROBOAO_MULTIVERSION
-void prepare_row_u16(const std::uint16_t *row, const RawRow &raw, float *values, double *weighted,
-                     double *weights) {
-    calibrate_row(row, raw.count, raw.bias, raw.dark, raw.inverse_flat, values);
-    weigh_row(values, raw.weight, raw.count, weighted, weights);
-}
-
-ROBOAO_MULTIVERSION
-void prepare_row_f32(const float *row, const RawRow &raw, float *values, double *weighted,
-                     double *weights) {
-    calibrate_row(row, raw.count, raw.bias, raw.dark, raw.inverse_flat, values);
-    weigh_row(values, raw.weight, raw.count, weighted, weights);
-}
-
-void prepare_row(const std::uint16_t *row, const RawRow &raw, float *values, double *weighted,
-                 double *weights) {
-    prepare_row_u16(row, raw, values, weighted, weights);
-}
-void prepare_row(const float *row, const RawRow &raw, float *values, double *weighted,
-                 double *weights) {
-    prepare_row_f32(row, raw, values, weighted, weights);
-}
-
-ROBOAO_MULTIVERSION
-void add_row(const double *weighted, const double *weights, double area, std::size_t count,
-             double *sum_weighted, double *sum_weights) {
-    for (std::size_t i = 0; i < count; ++i) {
-        sum_weighted[i] += area * weighted[i];
-        sum_weights[i] += area * weights[i];
-    }
-}
-
-std::ptrdiff_t floor_divide(std::ptrdiff_t a, std::ptrdiff_t b) {
-    return a >= 0 ? a / b : -((b - 1 - a) / b);
+    return taps;
 }
 
 // Everything that is the same for all bands.
@@ -109,119 +66,200 @@ struct Job {
     FrameShape shape;
     DrizzleSequence sequence;
     Calibration calibration;
-    const float *weight;
-    DrizzleOptions options;
-    std::vector<Taps> taps_x, taps_y;  // one a place in the order
+    WeightMap weight;
+    std::size_t scale;
+    std::vector<Taps> across, down;  // one a place in the order
+    std::ptrdiff_t least_moved = 0, most_moved = 0;
     float *images, *weights;
 };
 
-// One band of output rows [begin, end): accumulators and the scratch of a raw row.
+// A raw row of a frame, calibrated and weighed.
+struct PreparedRow {
+    std::ptrdiff_t y = -1;
+    std::vector<double> weighted, weights;
+    std::vector<Deficit> deficits;
+};
+
+// The stack of a band of output rows.
 template <typename T>
 class Band {
   public:
     Band(const Job<T> &of_job, std::size_t rows_at_most)
         : job(of_job),
           width(of_job.shape.width),
-          scale(static_cast<std::ptrdiff_t>(of_job.options.scale)),
-          row_size(width * of_job.options.scale),
-          sums(2 * rows_at_most * row_size),
+          scale(of_job.scale),
+          sums(rows_at_most * scale * width),
+          weight_sums(sums.size()),
+          coverage(rows_at_most * scale, of_job.least_moved, of_job.most_moved),
           values(width),
-          weighted(width),
-          row_weights(width) {}
+          prepared(2 * kTogether),
+          terms(scale),
+          weight_terms(scale),
+          line_weights(width),
+          line(2 * width) {
+        for (PreparedRow &row : prepared) {
+            row.weighted.resize(width);
+            row.weights.resize(width);
+        }
+    }
 
     void stack(std::size_t begin, std::size_t end) {
-        first_row = static_cast<std::ptrdiff_t>(begin);
-        rows = static_cast<std::ptrdiff_t>(end - begin);
+        first_row = begin;
+        rows = end - begin;
         std::fill(sums.begin(), sums.end(), 0.0);
+        std::fill(weight_sums.begin(), weight_sums.end(), 0.0);
+        coverage.clear();
         std::int64_t done = 0;
         for (std::size_t s = 0; s < job.sequence.snapshots; ++s) {
-            for (; done < job.sequence.boundaries[s]; ++done) add_frame(done);
+            while (done < job.sequence.boundaries[s]) {
+                const std::int64_t until =
+                    std::min(done + kTogether, job.sequence.boundaries[s]);
+                add_frames(done, until);
+                done = until;
+            }
             write_snapshot(s);
         }
     }
 
   private:
     const Job<T> &job;
-    const std::size_t width;
-    const std::ptrdiff_t scale;
-    const std::size_t row_size;
-    std::vector<double> sums;  // [row][sum of w v, sum of w][phase][x]
+    const std::size_t width, scale;
+    // [row][phase][x]. weight_sums has sums of weights, or, of a sparse map, what they lack.
+    std::vector<double> sums, weight_sums;
+    Coverage coverage;
     std::vector<float> values;
-    std::vector<double> weighted, row_weights;
-    std::ptrdiff_t first_row = 0, rows = 0;
+    std::vector<PreparedRow> prepared;  // an even and an odd row of each frame added at once
+    std::vector<std::vector<Term>> terms, weight_terms;  // by phase
+    std::vector<double> line_weights;
+    std::vector<float> line;
+    std::size_t first_row = 0, rows = 0;
 
-    void add_frame(std::int64_t place) {
-        const Taps &across = job.taps_x[place], &down = job.taps_y[place];
-        if (across.overlap.empty() || down.overlap.empty()) return;
-        const auto taps = static_cast<std::ptrdiff_t>(down.overlap.size());
-        const auto height = static_cast<std::ptrdiff_t>(job.shape.height);
-        // Raw rows y whose taps scale * y + first + (0..taps-1) meet the band.
-        const std::ptrdiff_t from = first_row - down.first - (taps - 1);
-        const std::ptrdiff_t to = first_row + rows - 1 - down.first;
-        const std::ptrdiff_t y_first = std::max<std::ptrdiff_t>(0, floor_divide(from + scale - 1, scale));
-        const std::ptrdiff_t y_last = std::min(height - 1, floor_divide(to, scale));
-        for (std::ptrdiff_t y = y_first; y <= y_last; ++y) {
-            bool prepared = false;
-            for (std::ptrdiff_t t = 0; t < taps; ++t) {
-                const std::ptrdiff_t row = scale * y + down.first + t - first_row;
-                if (row < 0 || row >= rows || down.overlap[t] == 0.0) continue;
-                if (!prepared) prepare(place, y);
-                prepared = true;
-                add_raw_row(across, down.overlap[t], static_cast<std::size_t>(row));
+    void add_frames(std::int64_t begin, std::int64_t end) {
+        for (PreparedRow &row : prepared) row.y = -1;
+        for (std::size_t row = 0; row < rows; ++row) {
+            for (auto &of_phase : terms) of_phase.clear();
+            for (auto &of_phase : weight_terms) of_phase.clear();
+            for (std::int64_t place = begin; place < end; ++place)
+                collect(place, 2 * (place - begin), row);
+            for (std::size_t phase = 0; phase < scale; ++phase) {
+                const std::size_t at = (row * scale + phase) * width;
+                add_terms(terms[phase].data(), terms[phase].size(), sums.data() + at);
+                add_terms(weight_terms[phase].data(), weight_terms[phase].size(),
+                          weight_sums.data() + at);
             }
         }
     }
 
-    void prepare(std::int64_t place, std::ptrdiff_t y) {
-        const auto frame = static_cast<std::size_t>(job.sequence.order[place]);
-        const std::size_t at = static_cast<std::size_t>(y) * width;
-        const Calibration &c = job.calibration;
-        const RawRow raw{c.bias ? c.bias[frame] : 0.0f, c.dark ? c.dark + at : nullptr,
-                         c.inverse_flat ? c.inverse_flat + at : nullptr,
-                         job.weight ? job.weight + at : nullptr, width};
-        prepare_row(job.frames + frame * job.shape.height * width + at, raw, values.data(),
-                    weighted.data(), row_weights.data());
-    }
-
-    void add_raw_row(const Taps &across, double overlap_y, std::size_t row) {
-        double *row_sums = sums.data() + 2 * row * row_size;
-        for (std::size_t t = 0; t < across.overlap.size(); ++t) {
-            if (across.overlap[t] == 0.0) continue;
-            const std::ptrdiff_t offset = across.first + static_cast<std::ptrdiff_t>(t);
-            const std::ptrdiff_t moved = floor_divide(offset, scale), phase = offset - moved * scale;
-            // Raw x goes to place x + moved of the phase; both must exist.
-            const auto size = static_cast<std::ptrdiff_t>(width);
-            const std::ptrdiff_t begin = std::max<std::ptrdiff_t>(0, -moved);
-            const std::ptrdiff_t end = std::min(size, size - moved);
-            if (begin >= end) continue;
-            double *to = row_sums + phase * size + begin + moved;
-            add_row(weighted.data() + begin, row_weights.data() + begin,
-                    overlap_y * across.overlap[t], static_cast<std::size_t>(end - begin), to,
-                    to + row_size);
+    // What one frame adds to one output row.
+    void collect(std::int64_t place, std::size_t slot, std::size_t row) {
+        const auto out = static_cast<std::ptrdiff_t>(first_row + row);
+        const std::ptrdiff_t of_scale = floor_divide(out, static_cast<std::ptrdiff_t>(scale));
+        const std::ptrdiff_t phase = out - of_scale * static_cast<std::ptrdiff_t>(scale);
+        if (job.across[place].empty()) return;
+        // Raw rows in ascending order: a greater displacement is an earlier row.
+        const Taps &down = job.down[place];
+        for (auto tap = down.rbegin(); tap != down.rend(); ++tap) {
+            const std::ptrdiff_t y = of_scale - tap->moved;
+            if (tap->phase != phase || y < 0 || y >= static_cast<std::ptrdiff_t>(job.shape.height))
+                continue;
+            PreparedRow &raw = prepared[slot + static_cast<std::size_t>(y & 1)];
+            if (raw.y != y) prepare(place, y, raw);
+            collect_row(place, raw, tap->overlap, row);
         }
     }
 
+    void collect_row(std::int64_t place, const PreparedRow &raw, double overlap, std::size_t row) {
+        const auto size = static_cast<std::ptrdiff_t>(width);
+        for (const Tap &tap : job.across[place]) {
+            const auto phase = static_cast<std::size_t>(tap.phase);
+            const double area = overlap * tap.overlap;
+            const std::ptrdiff_t begin = std::max<std::ptrdiff_t>(0, tap.moved);
+            const std::ptrdiff_t end = std::min(size, size + tap.moved);
+            if (begin >= end) continue;
+            terms[phase].push_back({raw.weighted.data(), area, tap.moved, begin, end});
+            if (!job.weight.sparse) {
+                weight_terms[phase].push_back({raw.weights.data(), area, tap.moved, begin, end});
+                continue;
+            }
+            const std::size_t number = row * scale + phase;
+            coverage.add(number, tap.moved, area);
+            double *missing = weight_sums.data() + number * width;
+            for (const Deficit &deficit : raw.deficits) {
+                const std::ptrdiff_t x = deficit.x + tap.moved;
+                if (x >= begin && x < end) missing[x] += area * deficit.missing;
+            }
+        }
+    }
+
+    void prepare(std::int64_t place, std::ptrdiff_t y, PreparedRow &raw) {
+        const auto frame = static_cast<std::size_t>(job.sequence.order[place]);
+        const std::size_t at = static_cast<std::size_t>(y) * width;
+        const Calibration &c = job.calibration;
+        const float *weight = job.weight.weights ? job.weight.weights + at : nullptr;
+        const RowCalibration calibration{c.bias ? c.bias[frame] : 0.0f,
+                                         c.dark ? c.dark + at : nullptr,
+                                         c.inverse_flat ? c.inverse_flat + at : nullptr, weight};
+        const bool lost = prepare_row(job.frames + frame * job.shape.height * width + at, width,
+                                      calibration, values.data(), raw.weighted.data());
+        raw.y = y;
+        if (!job.weight.sparse) {
+            weights_of_row(values.data(), weight, width, raw.weights.data());
+            return;
+        }
+        const auto row = static_cast<std::size_t>(y);
+        const auto first = job.weight.deficits.begin();
+        raw.deficits.assign(first + static_cast<std::ptrdiff_t>(job.weight.starts[row]),
+                            first + static_cast<std::ptrdiff_t>(job.weight.starts[row + 1]));
+        if (!lost) return;
+        // Here some pixel with weight is not finite: all that lack weight, anew.
+        weights_of_row(values.data(), weight, width, raw.weights.data());
+        raw.deficits.clear();
+        for (std::size_t x = 0; x < width; ++x)
+            if (raw.weights[x] != job.weight.common)
+                raw.deficits.push_back(
+                    {static_cast<std::ptrdiff_t>(x), job.weight.common - raw.weights[x]});
+    }
+
     void write_snapshot(std::size_t snapshot) {
-        const std::size_t steps = job.options.scale;
-        const std::size_t image_size = job.shape.height * steps * row_size;
-        for (std::ptrdiff_t row = 0; row < rows; ++row) {
-            const std::size_t at =
-                snapshot * image_size + static_cast<std::size_t>(first_row + row) * row_size;
-            float *image = job.images + at, *weight = job.weights + at;
-            const double *of_values = sums.data() + 2 * static_cast<std::size_t>(row) * row_size;
-            const double *of_weights = of_values + row_size;
-            for (std::size_t phase = 0; phase < steps; ++phase) {
+        const std::size_t row_size = scale * width, image_size = job.shape.height * scale * row_size;
+        for (std::size_t row = 0; row < rows; ++row) {
+            const std::size_t to = snapshot * image_size + (first_row + row) * row_size;
+            for (std::size_t phase = 0; phase < scale; ++phase) {
+                const std::size_t number = row * scale + phase;
+                const double *weights = weight_sums.data() + number * width;
+                if (job.weight.sparse) {
+                    coverage.weigh(number, job.weight.common, weights, width, line_weights.data());
+                    weights = line_weights.data();
+                }
+                float *image = line.data(), *weight = image + width;
+                divide_row(sums.data() + number * width, weights, width, image, weight);
+                float *to_image = job.images + to + phase, *to_weight = job.weights + to + phase;
                 for (std::size_t x = 0; x < width; ++x) {
-                    const double w = of_weights[phase * width + x];
-                    const double v = of_values[phase * width + x];
-                    image[x * steps + phase] = w > 0.0 ? static_cast<float>(v / w)
-                                                       : std::numeric_limits<float>::quiet_NaN();
-                    weight[x * steps + phase] = static_cast<float>(w);
+                    to_image[x * scale] = image[x];
+                    to_weight[x * scale] = weight[x];
                 }
             }
         }
     }
 };
+
+// Weights with 0 where the calibration itself is not finite; empty if they need not be changed.
+std::vector<float> without_uncalibrated(const float *weight, const Calibration &calibration,
+                                        std::size_t pixels) {
+    const auto finite = [](const float *values, std::size_t i) {
+        return !values || std::fabs(values[i]) <= std::numeric_limits<float>::max();
+    };
+    std::vector<float> changed;
+    for (std::size_t i = 0; i < pixels; ++i) {
+        if (finite(calibration.dark, i) && finite(calibration.inverse_flat, i)) continue;
+        if (changed.empty()) {
+            if (weight) changed.assign(weight, weight + pixels);
+            else changed.assign(pixels, 1.0f);
+        }
+        changed[i] = 0.0f;
+    }
+    return changed;
+}
 
 }  // namespace
 
@@ -229,14 +267,26 @@ template <typename T>
 void drizzle(const T *frames, FrameShape shape, const DrizzleSequence &sequence,
              const Calibration &calibration, const float *weight, const DrizzleOptions &options,
              float *images, float *weights, int threads) {
-    if (sequence.snapshots == 0 || shape.height == 0 || shape.width == 0) return;
+    const std::size_t pixels = shape.height * shape.width;
+    if (sequence.snapshots == 0 || pixels == 0) return;
     const auto used = static_cast<std::size_t>(sequence.boundaries[sequence.snapshots - 1]);
-    Job<T> job{frames, shape, sequence, calibration, weight, options, {}, {}, images, weights};
-    job.taps_x.resize(used);
-    job.taps_y.resize(used);
+    const std::vector<float> changed = without_uncalibrated(weight, calibration, pixels);
+    const float *effective = changed.empty() ? weight : changed.data();
+    Job<T> job{frames, shape, sequence, calibration,
+               describe_weights(effective, shape.height, shape.width), options.scale, {}, {}, 0, 0,
+               images, weights};
     for (std::size_t place = 0; place < used; ++place) {
-        set_taps(sequence.shifts[2 * place], shape.width, options, job.taps_x[place]);
-        set_taps(sequence.shifts[2 * place + 1], shape.height, options, job.taps_y[place]);
+        job.across.push_back(make_taps(sequence.shifts[2 * place], shape.width, options));
+        job.down.push_back(make_taps(sequence.shifts[2 * place + 1], shape.height, options));
+        for (const Tap &tap : job.across.back()) {
+            job.least_moved = std::min(job.least_moved, tap.moved);
+            job.most_moved = std::max(job.most_moved, tap.moved);
+        }
+    }
+    // The short way to the weights needs runs that all overlap.
+    if (job.most_moved - job.least_moved >= static_cast<std::ptrdiff_t>(shape.width)) {
+        job.weight.sparse = false;
+        job.least_moved = job.most_moved = 0;
     }
     const std::size_t height = shape.height * options.scale;
     const std::size_t row_bytes = 2 * shape.width * options.scale * sizeof(double);

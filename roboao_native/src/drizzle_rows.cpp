@@ -1,0 +1,123 @@
+#include "drizzle_rows.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "calibrate.hpp"
+#include "multiversion.hpp"
+
+namespace roboao {
+namespace {
+
+constexpr float kMost = std::numeric_limits<float>::max();
+
+template <typename T>
+ROBOAO_INLINE bool prepare(const T *row, std::size_t count, const RowCalibration &c, float *values,
+                           double *weighted) {
+    calibrate_row(row, count, c.bias, c.dark, c.inverse_flat, values);
+    std::int32_t lost = 0;
+    if (c.weight) {
+        for (std::size_t x = 0; x < count; ++x) {
+            const bool good = std::fabs(values[x]) <= kMost;
+            const float value = good ? values[x] : 0.0f, weight = c.weight[x];
+            weighted[x] = static_cast<double>(weight) * static_cast<double>(value);
+            lost |= !good & (weight > 0.0f);
+        }
+    } else {
+        for (std::size_t x = 0; x < count; ++x) {
+            const bool good = std::fabs(values[x]) <= kMost;
+            weighted[x] = good ? values[x] : 0.0f;
+            lost |= !good;
+        }
+    }
+    return lost != 0;
+}
+
+ROBOAO_MULTIVERSION
+bool prepare_uint16(const std::uint16_t *row, std::size_t count, const RowCalibration &calibration,
+                    float *values, double *weighted) {
+    return prepare(row, count, calibration, values, weighted);
+}
+
+ROBOAO_MULTIVERSION
+bool prepare_float(const float *row, std::size_t count, const RowCalibration &calibration,
+                   float *values, double *weighted) {
+    return prepare(row, count, calibration, values, weighted);
+}
+
+ROBOAO_MULTIVERSION
+void add_one(const double *a, double area, std::size_t count, double *sums) {
+    for (std::size_t x = 0; x < count; ++x) sums[x] += area * a[x];
+}
+
+// Four at once, as sums are read and written once: in the order of add_one for each of them.
+ROBOAO_MULTIVERSION
+void add_four(const double *a, const double *b, const double *c, const double *d,
+              const double *areas, std::size_t count, double *sums) {
+    const double p = areas[0], q = areas[1], r = areas[2], s = areas[3];
+    for (std::size_t x = 0; x < count; ++x)
+        sums[x] = (((sums[x] + p * a[x]) + q * b[x]) + r * c[x]) + s * d[x];
+}
+
+void add_part(const Term &term, std::ptrdiff_t begin, std::ptrdiff_t end, double *sums) {
+    if (begin < end)
+        add_one(term.source + (begin - term.moved), term.area,
+                static_cast<std::size_t>(end - begin), sums + begin);
+}
+
+}  // namespace
+
+bool prepare_row(const std::uint16_t *row, std::size_t count, const RowCalibration &calibration,
+                 float *values, double *weighted) {
+    return prepare_uint16(row, count, calibration, values, weighted);
+}
+
+bool prepare_row(const float *row, std::size_t count, const RowCalibration &calibration,
+                 float *values, double *weighted) {
+    return prepare_float(row, count, calibration, values, weighted);
+}
+
+ROBOAO_MULTIVERSION
+void weights_of_row(const float *values, const float *weight, std::size_t count, double *weights) {
+    for (std::size_t x = 0; x < count; ++x) {
+        const float own = weight ? weight[x] : 1.0f;
+        weights[x] = std::fabs(values[x]) <= kMost ? own : 0.0f;
+    }
+}
+
+void add_terms(const Term *terms, std::size_t count, double *sums) {
+    std::size_t done = 0;
+    for (; done + 4 <= count; done += 4) {
+        const Term *t = terms + done;
+        std::ptrdiff_t begin = t[0].begin, end = t[0].end;
+        for (int i = 1; i < 4; ++i) {
+            begin = std::max(begin, t[i].begin);
+            end = std::min(end, t[i].end);
+        }
+        if (begin >= end) begin = end = t[0].begin;  // nothing in common: each by itself
+        for (int i = 0; i < 4; ++i) {
+            add_part(t[i], t[i].begin, std::min(begin, t[i].end), sums);
+            add_part(t[i], std::max(end, t[i].begin), t[i].end, sums);
+        }
+        if (begin == end) continue;
+        const double areas[4] = {t[0].area, t[1].area, t[2].area, t[3].area};
+        add_four(t[0].source + (begin - t[0].moved), t[1].source + (begin - t[1].moved),
+                 t[2].source + (begin - t[2].moved), t[3].source + (begin - t[3].moved), areas,
+                 static_cast<std::size_t>(end - begin), sums + begin);
+    }
+    for (; done < count; ++done) add_part(terms[done], terms[done].begin, terms[done].end, sums);
+}
+
+ROBOAO_MULTIVERSION
+void divide_row(const double *values, const double *weights, std::size_t count, float *image,
+                float *weight) {
+    for (std::size_t x = 0; x < count; ++x) {
+        const double w = weights[x];
+        image[x] = static_cast<float>(w > 0.0 ? values[x] / w
+                                              : std::numeric_limits<double>::quiet_NaN());
+        weight[x] = static_cast<float>(w);
+    }
+}
+
+}  // namespace roboao
