@@ -134,7 +134,8 @@ def _block_means(
     good = counts >= block * block / 2
     ys, xs = np.nonzero(good)
     centre = (block - 1) / 2
-    return sums[good] / counts[good], xs * block + centre, ys * block + centre
+    means = np.asarray(sums[good] / counts[good], dtype=np.float64)
+    return means, np.float64(block) * xs + centre, np.float64(block) * ys + centre
 
 
 def _clip(values: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -158,7 +158,7 @@ def fit_star(
     """
     if model not in ("gaussian", "moffat"):
         raise ValueError(f"model must be 'gaussian' or 'moffat', not {model!r}")
-    rows, columns = np.indices(image.shape)
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
     use = np.isfinite(image)
     if mask is not None:
         use &= ~mask

@@ -330,7 +330,7 @@ def _find_peak(
         if to == (row, column) or distance[to] > 2 * point.search_px:
             break
         row, column = to
-    window, x0, y0 = _cut_round(cut, x0 + column, y0 + row, half)
+    window, x0, y0 = _cut_round(cut, float(x0 + column), float(y0 + row), half)
     spectrum = fft.fft2(np.nan_to_num(window))
     restored, plain = spectrum * point.restore, spectrum * point.band
     px = py = float(half)
@@ -345,7 +345,7 @@ def _find_peak(
 
 
 def _evaluate(
-    spectrum: NDArray[np.complex128], xs: NDArray[np.float64], ys: NDArray[np.float64]
+    spectrum: NDArray[np.complex128], xs: NDArray[np.floating], ys: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """Values of a band-limited window at the grid of `xs` and `ys`."""
     n = spectrum.shape[0]
@@ -371,7 +371,7 @@ def _peak_noise(  # noqa: PLR0917
     side = 2 * point.half_px + 1
     centres_y = np.linspace(side, image.shape[0] - side, 6).astype(int)
     centres_x = np.linspace(side, image.shape[1] - side, 6).astype(int)
-    patches = []
+    patches: list[NDArray[np.floating]] = []
     for cy in centres_y:
         for cx in centres_x:
             if len(patches) == _NOISE_PATCHES or max(abs(cx - x), abs(cy - y)) < exclude_px:
