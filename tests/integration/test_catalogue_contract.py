@@ -52,7 +52,9 @@ def registered(catalogue: Catalogue) -> Catalogue:
 
 
 def test_new_document_is_returned_as_it_was_given(catalogue):
-    document = document_of(ra_deg=10.0, dec_deg=-0.5, header_cards=[("X", 1, "one"), ("Y", 1.0, "")])
+    document = document_of(
+        ra_deg=10.0, dec_deg=-0.5, header_cards=[("X", 1, "one"), ("Y", 1.0, "")]
+    )
     assert catalogue.register_observation(document) is True
     stored = catalogue.observation(ID)
     # To the millisecond, which is what MongoDB keeps.
@@ -284,7 +286,11 @@ def test_documents_with_missing_fields_are_read_and_searched(catalogue):
         ObservationQuery(programs=("4",)),
     ):
         assert [d["_id"] for d in catalogue.find_observations(query)] == [ID]
-    assert [d["_id"] for d in catalogue.find_observations(ObservationQuery())] == ["bare", "odd", ID]
+    assert [d["_id"] for d in catalogue.find_observations(ObservationQuery())] == [
+        "bare",
+        "odd",
+        ID,
+    ]
     assert [n.night for n in catalogue.nights()] == ["20160925"]
     assert night_of({"_id": "bare"}) is None
     assert program_of({"_id": "bare"}) == ""
@@ -450,6 +456,7 @@ def test_threads_share_a_catalogue(registered):
     assert stored["faint_star"]["status"]["retries"] == 40
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12: threads
 def test_survives_a_fork(registered):
     reading, writing = os.pipe()
     child = os.fork()

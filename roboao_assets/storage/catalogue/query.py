@@ -204,7 +204,7 @@ class ObservationQuery:
                 raise CatalogueError(
                     f"{item.name} of a query is a tuple of texts; it was the text {value!r}"
                 )
-            if "Interval" in str(item.type) and value is not None:
+            if item.type == Interval | None and value is not None:
                 _check_interval(item.name, value)
             if isinstance(value, datetime):
                 to_milliseconds(value)  # refuses a time without a time zone
