@@ -26,6 +26,8 @@ class SignalToNoiseMap:
 
     Attributes
     ----------
+    flux : ndarray, float64, shape (y, x)
+        Flux in an aperture of one FWHM in diameter.
     snr : ndarray, float64, shape (y, x)
         NaN closer than 1 FWHM to the star (the central pixel) and where the ring of
         apertures leaves the frame.
@@ -33,6 +35,7 @@ class SignalToNoiseMap:
         Apertures that the noise at that pixel was measured in; 0 where `snr` is NaN.
     """
 
+    flux: NDArray[np.float64]
     snr: NDArray[np.float64]
     noise_apertures: NDArray[np.int64]
 
@@ -111,7 +114,9 @@ def snr_map(residual: NDArray[np.floating], fwhm_px: float) -> SignalToNoiseMap:
         noise = ring.std(axis=0, ddof=1) * math.sqrt(1 + 1 / (count - 1))
         signal = fluxes[at] - ring.mean(axis=0)
         snr[at] = signal / np.where(noise > 0, noise, np.inf)
-    return SignalToNoiseMap(snr=snr, noise_apertures=np.where(usable, apertures - 1, 0))
+    return SignalToNoiseMap(
+        flux=fluxes, snr=snr, noise_apertures=np.where(usable, apertures - 1, 0)
+    )
 
 
 def _aperture_fluxes(image: NDArray[np.floating], fwhm_px: float) -> NDArray[np.float64]:
@@ -133,10 +138,11 @@ def detect_candidates(
 ) -> tuple[Candidate, ...]:
     """Find companions in the residual of a frame, most significant first.
 
-    The highest peak of the signal-to-noise map is fitted (position and contrast) with what
-    the subtraction leaves of a scaled and shifted copy of the star itself, so that the flux
-    which the subtraction takes is made up for. The fit is taken off and the search repeated,
-    until no peak reaches `snr_threshold`.
+    The brightest significant peak is fitted (position and contrast) with what the subtraction
+    leaves of a scaled and shifted copy of the star itself, so that the flux which the
+    subtraction takes is made up for. The fit is taken off and the search repeated, until no
+    peak reaches `snr_threshold`. Brightest first, as a companion has all that the star has:
+    its diffraction rings, and its image in any ghost, go away with it.
 
     Parameters
     ----------
@@ -164,8 +170,8 @@ def detect_candidates(
     candidates: list[Candidate] = []
     while len(candidates) < max_candidates:
         significance = snr_map(residual, fwhm_px)
-        peak = _highest_peak(significance.snr)
-        if peak is None or significance.snr[peak[1], peak[0]] < snr_threshold:
+        peak = _brightest_peak(significance, snr_threshold)
+        if peak is None:
             break
         x, y, contrast, model = _fit_companion(residual, coefficients, basis, peak, fwhm_px)
         if contrast <= 0:
@@ -186,11 +192,16 @@ def detect_candidates(
     return tuple(sorted(candidates, key=lambda c: (c.false_alarm_probability, -c.snr)))
 
 
-def _highest_peak(snr: NDArray[np.float64]) -> tuple[int, int] | None:
-    """Pixel (x, y) of the highest value, None if there is none."""
-    if not np.isfinite(snr).any():
+def _brightest_peak(
+    significance: SignalToNoiseMap, snr_threshold: float
+) -> tuple[int, int] | None:
+    """Pixel (x, y) of the brightest local maximum of the flux that is significant, or None."""
+    flux = significance.flux
+    snr = np.nan_to_num(significance.snr, nan=-np.inf)
+    peaks = (flux == ndimage.maximum_filter(flux, size=3)) & (snr >= snr_threshold) & (flux > 0)
+    if not peaks.any():
         return None
-    y, x = np.unravel_index(int(np.nanargmax(snr)), snr.shape)
+    y, x = np.unravel_index(int(np.argmax(np.where(peaks, flux, -np.inf))), flux.shape)
     return int(x), int(y)
 
 
@@ -222,9 +233,10 @@ def _fit_companion(
 
     scale = float(np.linalg.norm(data)) or 1.0
     reach = fwhm_px / 2
-    # Steps of a hundredth of a pixel: the numeric derivative stays far above rounding.
+    # Good to a thousandth of a pixel, which is far below what speckles do.
     fit = optimize.least_squares(
-        deviations, [0.0, 0.0], bounds=(-reach, reach), diff_step=0.01, x_scale=0.1, max_nfev=30
+        deviations, [0.0, 0.0], bounds=(-reach, reach), diff_step=0.01, xtol=1e-3, ftol=1e-5,
+        max_nfev=20,
     )
     model = model_at(fit.x)
     x, y = peak[0] + float(fit.x[0]), peak[1] + float(fit.x[1])

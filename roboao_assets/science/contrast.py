@@ -16,15 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from photutils.aperture import CircularAperture, aperture_photometry
-from scipy import stats
+from scipy import ndimage, stats
 
 from roboao_assets.science.errors import ScienceError
 from roboao_assets.science.rdi_pca import principal_components, subtract_components
 
-# Injected companions on one ray are this many FWHM apart, so that they do not overlap.
-_INJECTION_SPACING_FWHM = 3
-# Rays, evenly spread, whose throughputs are averaged.
-_BRANCHES = 3
+# Directions, evenly spread, whose throughputs are averaged.
+_INJECTION_DIRECTIONS = 6
+# A FWHM of more than this fraction of the box's half-width leaves too few rings.
+_MAX_FWHM_FRACTION = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +71,11 @@ def contrast_curve(
 ) -> ContrastCurve:
     """Measure the contrast curve of a frame after reference-star subtraction.
 
-    Noise and throughput are VIP's (Gomez Gonzalez et al. 2017,
-    doi:10.3847/1538-3881/aa73d7): the standard deviation of aperture fluxes on rings one pixel
-    apart, and the recovered fraction of copies of the star injected one FWHM apart, three FWHM
-    between those of one pass, on three rays. The limit is corrected for small samples
+    The noise is VIP's (Gomez Gonzalez et al. 2017, doi:10.3847/1538-3881/aa73d7): the standard
+    deviation of the aperture fluxes on rings one pixel apart. The throughput is the fraction
+    of a companion's flux in its aperture that the subtraction leaves: copies of the star are
+    put one FWHM apart in six directions. As the subtraction is linear in the frame, each copy
+    is followed by itself, alone and without noise. The limit is corrected for small samples
     (Mawet et al. 2014, doi:10.1088/0004-637X/792/2/97): Student's t at the false-alarm
     probability of a Gaussian `sigma`, times sqrt(1 + 1 / n), with the unbiased standard
     deviation of the n apertures. Companions that are there are part of the noise at their
@@ -103,26 +104,21 @@ def contrast_curve(
         The box is too small for the FWHM, or the star has no flux.
     """
     half = frame.shape[0] // 2
-    # Four rings one FWHM apart are the fewest that VIP can inject into; it stops two rings
-    # before the edge.
-    if not 1.0 <= fwhm_px <= half / (_INJECTION_SPACING_FWHM + 2):
+    if not 1.0 <= fwhm_px <= _MAX_FWHM_FRACTION * half:
         raise ScienceError(
             f"no contrast curve can be measured with a FWHM of {fwhm_px:.2f} px in a box of "
-            f"half-width {half} px: the FWHM must be from 1 px to a fifth of the half-width"
+            f"half-width {half} px: the FWHM must be from 1 px to a quarter of the half-width"
         )
     basis = principal_components(references, components)
     science = np.asarray(frame, dtype=np.float64)
-    star_flux = _central_flux(science, fwhm_px)
+    star_flux = _aperture_flux(science, half, half, fwhm_px)
     if not star_flux > 0:
         raise ScienceError(
             f"the star's flux in the central {fwhm_px:.1f} px is {star_flux:.4g}: contrasts have "
             f"nothing to be relative to"
         )
     radius_px, noise = _measure_noise(subtract_components(science, basis), fwhm_px)
-    inject_px, injected = _measure_throughput(science, basis, fwhm_px, star_flux)
-    within = radius_px <= inject_px[-1]
-    radius_px, noise = radius_px[within], noise[within]
-    throughput = np.interp(radius_px, inject_px, injected)
+    throughput = _measure_throughput(science, basis, fwhm_px, star_flux, radius_px)
 
     samples = np.floor(2 * np.pi * radius_px / fwhm_px)
     unbiased = np.sqrt(samples / (samples - 1))
@@ -153,9 +149,8 @@ def contrast_at(curve: ContrastCurve, separation_arcsec: float) -> float:
     return float(np.interp(separation_arcsec, separations, curve.contrast_mag))
 
 
-def _central_flux(frame: NDArray[np.float64], fwhm_px: float) -> float:
-    half = frame.shape[0] // 2
-    aperture = CircularAperture((half, half), fwhm_px / 2)
+def _aperture_flux(frame: NDArray[np.float64], x: float, y: float, fwhm_px: float) -> float:
+    aperture = CircularAperture((x, y), fwhm_px / 2)
     return float(aperture_photometry(frame, aperture, method="exact")["aperture_sum"][0])
 
 
@@ -164,35 +159,31 @@ def _measure_noise(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Radii (px), one apart, and the standard deviation of the apertures there."""
     noise, _, radii = _load_vip().noise_per_annulus(residual, separation=1, fwhm=fwhm_px)
-    return radii, noise
+    # VIP's last apertures reach over the edge of the frame.
+    inside = radii <= residual.shape[0] // 2 - fwhm_px / 2
+    return radii[inside], noise[inside]
 
 
 def _measure_throughput(
-    frame: NDArray[np.float64], basis: NDArray[np.float64], fwhm_px: float, star_flux: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Radii (px), one FWHM apart, and the mean recovered fraction of companions there."""
-
-    def subtract(
-        cube: NDArray[np.float64], angle_list: NDArray[np.float64], verbose: bool = False
-    ) -> NDArray[np.float64]:
-        # The names are VIP's interface. One frame that is not rotated: nothing to combine.
-        return subtract_components(cube[0], basis)
-
-    # Sampled one FWHM apart (noise_sep None): with VIP's default of one pixel the copies
-    # injected in one pass overlap.
-    fractions, _, radii, *_ = _load_vip().throughput(
-        frame[None],
-        np.zeros(1),
-        frame / star_flux,
-        fwhm_px,
-        algo=subtract,
-        nbranch=_BRANCHES,
-        fc_rad_sep=_INJECTION_SPACING_FWHM,
-        noise_sep=None,
-        full_output=True,
-        verbose=False,
-    )
-    return radii, fractions.mean(axis=0)
+    star: NDArray[np.float64],
+    basis: NDArray[np.float64],
+    fwhm_px: float,
+    star_flux: float,
+    radius_px: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Fraction of a companion's flux that is left, interpolated to `radius_px`."""
+    half = star.shape[0] // 2
+    steps = max(2, math.ceil((radius_px[-1] - radius_px[0]) / fwhm_px) + 1)
+    sampled_px = np.linspace(radius_px[0], radius_px[-1], steps)
+    angles = np.arange(_INJECTION_DIRECTIONS) * 2 * np.pi / _INJECTION_DIRECTIONS
+    coefficients = ndimage.spline_filter(star, order=3, mode="constant")
+    fractions = np.empty((steps, angles.size))
+    for i, j in np.ndindex(fractions.shape):
+        dx, dy = sampled_px[i] * np.cos(angles[j]), sampled_px[i] * np.sin(angles[j])
+        companion = ndimage.shift(coefficients, (dy, dx), order=3, prefilter=False)
+        left = subtract_components(companion, basis)
+        fractions[i, j] = _aperture_flux(left, half + dx, half + dy, fwhm_px) / star_flux
+    return np.interp(radius_px, sampled_px, fractions.mean(axis=1))
 
 
 def _load_vip():

@@ -133,17 +133,17 @@ def prepare_psf(
     *,
     highpass: bool = True,
     highpass_coefficient: int = 5,
-    highpass_planes: int = 2,
+    highpass_planes: int | None = None,
     max_recentre_px: float = 5.0,
 ) -> PreparedPsf:
     """Cut the star at (x, y) out of a stack, filter it and centre it on a pixel.
 
     Pixels of the box that are outside the image or not finite are filled: from their
     neighbours (Gaussian weights, sigma 1.5 px) where there are any, else with the median of
-    the box's outer ring; that median is also subtracted as the background. Then the IUWT
-    high-pass keeps the `highpass_planes` finest of `highpass_coefficient` wavelet planes, a
-    2-D Gaussian is fitted to the core, and the box is resampled about its centre (quintic
-    spline), until the fit finds the star on the central pixel.
+    the box's outer ring; that median is also subtracted as the background. The IUWT high-pass
+    keeps the finest wavelet planes. A 2-D Gaussian is fitted to the core, and the box is
+    resampled about its centre (quintic spline) until the fit finds the star on the central
+    pixel.
 
     Parameters
     ----------
@@ -155,10 +155,11 @@ def prepare_psf(
         h; the box has 2 h + 1 pixels a side.
     highpass : bool
         False: no filter.
-    highpass_coefficient, highpass_planes : int
-        Number of wavelet planes of the decomposition, and how many of them, finest first, are
-        kept. The original archive used 5 and 2. The planes that are not kept change nothing
-        (each depends only on finer ones).
+    highpass_coefficient : int
+        Number of wavelet planes of the decomposition; what is coarser is removed.
+    highpass_planes : int, optional
+        How many of these planes, finest first, are kept; by default all. The original archive
+        decomposed into 5 and kept 2.
     max_recentre_px : float
         Largest credible distance of the fitted centre from (x, y).
 
@@ -179,12 +180,13 @@ def prepare_psf(
     ----------
     Jensen-Clem et al. 2017, doi:10.3847/1538-3881/aa8ce5, section 3.3.
     """
-    _check_arguments(image, x, y, half_width_px, highpass_coefficient, highpass_planes)
+    planes = highpass_coefficient if highpass_planes is None else highpass_planes
+    _check_arguments(image, x, y, half_width_px, highpass_coefficient, planes)
     margin = math.ceil(max_recentre_px) + _RESAMPLING_MARGIN_PX
     box, missing_fraction = _cut_box(image, round(x), round(y), half_width_px, margin)
     if highpass:
-        box = filter_highpass(box, highpass_planes)
-        preparation = f"IUWT high-pass, {highpass_planes} finest of {highpass_coefficient} planes"
+        box = filter_highpass(box, planes)
+        preparation = f"IUWT high-pass, {planes} finest planes"
     else:
         preparation = "background subtracted"
     middle = half_width_px + margin
