@@ -2,7 +2,7 @@
 
 The ratio is peak / flux in a box, over the same of the diffraction-limited PSF [1]_. The published
 factors hold for a PSF sampled at points, while a stack went through the detector's pixels, the
-drizzle drops and the output pixels, which takes 11 % (Sloan i) to 25 % (g) off the peak of a
+drizzle drops and the output pixels, which takes 11 % (Sloan i) to 26 % (g) off the peak of a
 perfect star. The three are square boxes whose transfer functions are known and, below the
 telescope's cut-off frequency, nowhere near zero: dividing by them in Fourier space and leaving out
 what the telescope cannot pass gives the image as sampled at points. The sub-pixel peak of that is
