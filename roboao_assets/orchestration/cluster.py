@@ -23,7 +23,7 @@ from roboao_assets.storage.settings import Settings
 
 # How long to wait for a connection, for the first worker, and for the workers' answer (s).
 CONNECT_TIMEOUT_S = 30
-WORKERS_TIMEOUT_S = 60
+WORKERS_TIMEOUT_S = 120
 ANSWER_TIMEOUT_S = 120
 
 # Of a local cluster.

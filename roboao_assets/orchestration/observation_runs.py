@@ -35,7 +35,8 @@ Work = Callable[[TaskRules, ObservationTask], list[StageOutcome]]
 log = logging.getLogger(__name__)
 
 _POLL_S = 1.0
-RESTART_TIMEOUT_S = 30
+_RESTART_TIMEOUT_S = 30
+_MAX_SENT_AGAIN = 5
 _LOST_STATES = ("cancelled", "lost")
 
 
@@ -147,6 +148,9 @@ class ObservationRun:
             self._waiting.append(flight.task)
             raise self._lost("it forgot its tasks")
         task = flight.task
+        if _went_down_with_another(flight):
+            self._waiting.append(replace(task, submission=task.submission + 1))
+            return
         outcomes = [*task.earlier, *_result(flight)]
         failed = next((o for o in outcomes if not o.succeeded), None)
         if failed is None or not is_transient(failed) or task.attempt > MAX_RETRIES:
@@ -156,7 +160,13 @@ class ObservationRun:
         rest = tuple(s for s in task.stages if s not in {o.stage for o in done})
         wait_s = wait_before_retry_s(task.attempt)
         log.warning("%s: %s; again in %.0f s", task.observation, failed.reason, wait_s)
-        again = replace(task, stages=rest, earlier=done, attempt=task.attempt + 1)
+        again = replace(
+            task,
+            stages=rest,
+            earlier=done,
+            attempt=task.attempt + 1,
+            submission=task.submission + 1,
+        )
         heapq.heappush(self._delayed, (time.monotonic() + wait_s, id(again), again))
 
     def _overdue(self) -> Iterator[tuple[str, list[StageOutcome]]]:
@@ -174,7 +184,7 @@ class ObservationRun:
         # A thread cannot be stopped: its process has to go, or it keeps its place for ever.
         workers = sorted({flight.worker for flight in overdue.values()})
         try:
-            self.client.restart_workers(workers, timeout=RESTART_TIMEOUT_S, raise_for_error=False)
+            self.client.restart_workers(workers, timeout=_RESTART_TIMEOUT_S, raise_for_error=False)
         except (ValueError, OSError) as error:
             log.warning("the workers %s could not be restarted: %s", ", ".join(workers), error)
         for flight in overdue.values():
@@ -184,6 +194,15 @@ class ObservationRun:
             )
             lost = all_failed(flight.task.stages, reason, "TimeLimit")
             yield flight.task.observation, [*flight.task.earlier, *lost]
+
+
+def _went_down_with_another(flight: _Flight) -> bool:
+    # It waited on a worker that another task brought down: it has not had its turn.
+    return (
+        isinstance(flight.future.exception(), KilledWorker)
+        and flight.begun_s is None
+        and flight.task.submission < flight.task.attempt + _MAX_SENT_AGAIN
+    )
 
 
 def _result(flight: _Flight) -> list[StageOutcome]:

@@ -26,6 +26,9 @@ class ObservationTask:
         Names of the stages, in the order of the flow.
     attempt : int
         From 1.
+    submission : int
+        How often it was sent before; more often than attempted if it went down with a worker
+        before it was begun.
     earlier : tuple of StageOutcome
         Outcomes of the stages that an earlier attempt finished.
     """
@@ -34,6 +37,7 @@ class ObservationTask:
     observation: str
     stages: tuple[str, ...]
     attempt: int = 1
+    submission: int = 0
     earlier: tuple[StageOutcome, ...] = ()
 
 
@@ -53,7 +57,7 @@ class TaskRules:
 
     def key(self, task: ObservationTask) -> str:
         """Name of the task on the scheduler: no other run has it."""
-        return f"{self.run_id}:{task.observation}:{task.attempt}"
+        return f"{self.run_id}:{task.observation}:{task.submission}"
 
 
 def reduce_on_worker(rules: TaskRules, task: ObservationTask) -> list[StageOutcome]:

@@ -78,9 +78,7 @@ def test_a_killed_worker_stops_only_its_own_observation(client):
 
 def test_an_observation_over_its_time_limit_gives_its_worker_back(client):
     names = ["hangs_1", "hangs_2", "star_1", "star_2"]
-    start = time.monotonic()
     results = reduce(client, names, run_id="limited", time_limit_s=3.0)
-    assert time.monotonic() - start < 60
     for name in ("hangs_1", "hangs_2"):
         assert "not finished within 3 s" in results.pop(name)[0].reason
     assert all(o.succeeded for outcomes in results.values() for o in outcomes)
