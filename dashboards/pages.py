@@ -223,7 +223,7 @@ def _header_search(observation: Observation) -> pn.Column:
 
 
 def _page(title: str, body: pn.viewable.Viewable) -> pn.Template:
-    page = pn.Template(_template(), theme=pn.theme.DarkTheme)
+    page = pn.Template(_template(), theme=pn.theme.DarkTheme, location=True)
     page.add_variable("page_title", f"{title} · Robo-AO archive")
     page.add_variable("style", _style())
     page.add_panel("main", body)
