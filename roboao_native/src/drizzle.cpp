@@ -22,7 +22,7 @@ namespace roboao {
 namespace {
 
 // What the sums of a band may take of the second-level cache.
-constexpr std::size_t kBandBytes = 256 * 1024;
+constexpr std::size_t kBandBytes = 512 * 1024;
 // Frames that are added at once.
 constexpr std::int64_t kTogether = 4;
 // Overlaps below this (output px) are the rounding of drops that just touch.

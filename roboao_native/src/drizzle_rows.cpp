@@ -51,10 +51,16 @@ void add_one(const double *a, double area, std::size_t count, double *sums) {
     for (std::size_t x = 0; x < count; ++x) sums[x] += area * a[x];
 }
 
-// Four at once, as sums are read and written once: in the order of add_one for each of them.
+// Several at once, as sums are read and written once: in the order of add_one for each of them.
 ROBOAO_MULTIVERSION
-void add_four(const double *a, const double *b, const double *c, const double *d,
-              const double *areas, std::size_t count, double *sums) {
+void add_two(const double *const *from, const double *areas, std::size_t count, double *sums) {
+    const double *a = from[0], *b = from[1], p = areas[0], q = areas[1];
+    for (std::size_t x = 0; x < count; ++x) sums[x] = (sums[x] + p * a[x]) + q * b[x];
+}
+
+ROBOAO_MULTIVERSION
+void add_four(const double *const *from, const double *areas, std::size_t count, double *sums) {
+    const double *a = from[0], *b = from[1], *c = from[2], *d = from[3];
     const double p = areas[0], q = areas[1], r = areas[2], s = areas[3];
     for (std::size_t x = 0; x < count; ++x)
         sums[x] = (((sums[x] + p * a[x]) + q * b[x]) + r * c[x]) + s * d[x];
@@ -87,26 +93,32 @@ void weights_of_row(const float *values, const float *weight, std::size_t count,
 }
 
 void add_terms(const Term *terms, std::size_t count, double *sums) {
-    std::size_t done = 0;
-    for (; done + 4 <= count; done += 4) {
-        const Term *t = terms + done;
-        std::ptrdiff_t begin = t[0].begin, end = t[0].end;
-        for (int i = 1; i < 4; ++i) {
-            begin = std::max(begin, t[i].begin);
-            end = std::min(end, t[i].end);
+    while (count > 0) {
+        const std::size_t together = count >= 4 ? 4 : count >= 2 ? 2 : 1;
+        std::ptrdiff_t begin = terms[0].begin, end = terms[0].end;
+        for (std::size_t i = 1; i < together; ++i) {
+            begin = std::max(begin, terms[i].begin);
+            end = std::min(end, terms[i].end);
         }
-        if (begin >= end) begin = end = t[0].begin;  // nothing in common: each by itself
-        for (int i = 0; i < 4; ++i) {
-            add_part(t[i], t[i].begin, std::min(begin, t[i].end), sums);
-            add_part(t[i], std::max(end, t[i].begin), t[i].end, sums);
+        // What they do not all have in common, each by itself; that may be everything.
+        if (together == 1 || begin >= end) begin = end = terms[0].begin;
+        const double *from[4] = {};
+        double areas[4] = {};
+        for (std::size_t i = 0; i < together; ++i) {
+            const Term &term = terms[i];
+            add_part(term, term.begin, std::min(begin, term.end), sums);
+            add_part(term, std::max(end, term.begin), term.end, sums);
+            from[i] = term.source + (begin - term.moved);
+            areas[i] = term.area;
         }
-        if (begin == end) continue;
-        const double areas[4] = {t[0].area, t[1].area, t[2].area, t[3].area};
-        add_four(t[0].source + (begin - t[0].moved), t[1].source + (begin - t[1].moved),
-                 t[2].source + (begin - t[2].moved), t[3].source + (begin - t[3].moved), areas,
-                 static_cast<std::size_t>(end - begin), sums + begin);
+        if (begin < end) {
+            const auto size = static_cast<std::size_t>(end - begin);
+            if (together == 4) add_four(from, areas, size, sums + begin);
+            else add_two(from, areas, size, sums + begin);
+        }
+        terms += together;
+        count -= together;
     }
-    for (; done < count; ++done) add_part(terms[done], terms[done].begin, terms[done].end, sums);
 }
 
 ROBOAO_MULTIVERSION

@@ -44,6 +44,33 @@ def test_drizzle_is_its_statement(dtype, shape, scale, pixfrac):
     check_against_statement(frames, order, shifts, options)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_few_bad_pixels_and_frames_that_wander(seed):
+    # Such weights are not summed pixel by pixel; the picture must not show it, edges included.
+    rng = np.random.default_rng(seed)
+    height, width, n = 20, 61, 11
+    frames = rng.normal(100, 20, (n, height, width)).astype(np.float32)
+    frames[rng.random(frames.shape) < 0.002] = np.nan
+    weight = np.full((height, width), 0.7, np.float32)
+    weight[rng.random(weight.shape) < 0.02] = 0
+    weight[3, 4], weight[5, 0], weight[6, 60] = 0.35, 0, 0
+    dark = np.zeros((height, width), np.float32)
+    dark[7, 7] = np.nan
+    shifts = rng.normal(0, (0, 2, 8)[seed % 3], (n, 2))
+    options = {**PLAIN, "weight": weight if seed < 5 else None, "dark": dark}
+    options |= {"scale": 2 + seed % 2, "pixfrac": 0.45, "boundaries": [1, 2, 7, n]}
+    check_against_statement(frames, rng.permutation(n), shifts, options)
+
+
+@pytest.mark.parametrize("spread", [6.0, 40.0])
+def test_frames_that_wander_by_more_than_the_picture(spread):
+    rng = np.random.default_rng(7)
+    frames = rng.integers(0, 1000, (20, 9, 13)).astype(np.uint16)
+    shifts = rng.uniform(-spread, spread, (20, 2))
+    options = {**PLAIN, "scale": 2, "pixfrac": 0.9, "boundaries": [2, 20]}
+    check_against_statement(frames, range(20), shifts, options)
+
+
 def check_against_statement(frames, order, shifts, options):
     images, weights = roboao_native.drizzle(frames, order, shifts, **options)
     expected = oracles.drizzle(frames, order, shifts, **options)
