@@ -2,41 +2,26 @@
 
 import bz2
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from astropy.io import fits
-
-
-def fits_bytes(arrays: Sequence[np.ndarray], cards: dict | None = None) -> bytes:
-    """Return the bytes of a FITS file: the first array in the primary HDU, the others behind."""
-    units = fits.HDUList(
-        [(fits.ImageHDU if i else fits.PrimaryHDU)(array) for i, array in enumerate(arrays)]
-    )
-    units[0].header.update(cards or {})
-    file = BytesIO()
-    units.writeto(file)
-    return file.getvalue()
-
-
-def noise_frames(n: int, shape: tuple[int, int] = (48, 64), seed: int = 0) -> np.ndarray:
-    """Return frames with all of the range of 16 bits in them, and noise as a camera's."""
-    rng = np.random.default_rng(seed)
-    frames = rng.normal(300, 7, (n, *shape)).clip(0, 65535).astype(np.uint16)
-    frames[:, 0, :4] = (0, 32767, 32768, 65535)
-    return frames
+from raw_material import fits_bytes
 
 
 @pytest.fixture
 def write_raw(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes arrays (or bytes) as a raw file below the test's folder."""
 
-    def write(name: str, content: bytes | Sequence[np.ndarray], cards: dict | None = None) -> Path:
+    def write(
+        name: str,
+        content: bytes | Sequence[np.ndarray],
+        cards: dict | None = None,
+        level: int = 9,
+    ) -> Path:
         raw = content if isinstance(content, bytes) else fits_bytes(content, cards)
         path = tmp_path / f"{name}.fits.bz2"
-        path.write_bytes(bz2.compress(raw))
+        path.write_bytes(bz2.compress(raw, level))
         return path
 
     return write
