@@ -61,7 +61,7 @@ def nights_table(nights: Sequence[NightSummary]) -> str:
 
 def empty_archive(reason: str = "") -> str:
     """Return what the list of nights says when there is none."""
-    detail = f"<p class='quiet'>{escape(reason)}.</p>" if reason else ""
+    detail = f"<p class='quiet'>{escape(_sentence(reason))}</p>" if reason else ""
     return (
         '<div class="notice"><h2>No night yet</h2><p>The archive knows no night so far. Put a '
         "folder <code>YYYYMMDD</code> of raw files below one of the folders of "
@@ -74,7 +74,7 @@ def empty_archive(reason: str = "") -> str:
 def problem(title: str, sentence: str) -> str:
     """Return a notice that something cannot be shown, and why."""
     return (
-        f'<div class="notice problem"><h2>{escape(title)}</h2><p>{escape(sentence)}</p>'
+        f'<div class="notice problem"><h2>{escape(title)}</h2><p>{escape(_sentence(sentence))}</p>'
         '<p><a href="/">All nights</a></p></div>'
     )
 
@@ -212,6 +212,11 @@ def header_table(cards: Sequence[tuple[str, str, str]], total: int) -> str:
         f'<p class="quiet count">{len(cards)} of {total} cards</p>'
         f'<table class="header-cards"><tbody>{rows}</tbody></table>'
     )
+
+
+def _sentence(reason: str) -> str:
+    """Return an error's words as a sentence: with a capital and a full stop."""
+    return reason[:1].upper() + reason[1:].rstrip(".") + "."
 
 
 def _card(observation: Observation, image_keys: Collection[str]) -> str:

@@ -47,9 +47,9 @@ def nights_page(source: CatalogueSource) -> pn.Template:
     def body() -> str:
         try:
             nights = collect_nights(source.get())
-        except CatalogueUnavailableError as error:
-            return markup.empty_archive(str(error))
         except CatalogueError as error:
+            if not source.was_made():
+                return markup.empty_archive(str(error))
             return markup.problem("The catalogue cannot be read", str(error))
         return markup.nights_table(nights) if nights else markup.empty_archive()
 

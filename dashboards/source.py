@@ -1,6 +1,7 @@
 """The catalogue as a long-running server holds it: opened when first needed, for reading only."""
 
 import threading
+from pathlib import Path
 
 from roboao_assets.storage.catalogue import Catalogue, open_catalogue
 
@@ -29,6 +30,11 @@ class CatalogueSource:
             if self._catalogue is None:
                 self._catalogue = open_catalogue(self._url, read_only=True)
             return self._catalogue
+
+    def was_made(self) -> bool:
+        """Return False if the catalogue is an SQLite file that does not exist yet."""
+        path = self._url.removeprefix("sqlite:///")
+        return path == self._url or Path(path).expanduser().is_file()
 
     def close(self) -> None:
         """Close the catalogue if it was opened."""

@@ -176,9 +176,9 @@ def stretch_asinh(
     # Five sigma: the noise of the sky takes a few per cent of the range, not a third of it.
     softening = max(5.0 * spread, depth * (peak - level), np.finfo(np.float32).tiny)
     top = max(np.arcsinh((peak - level) / softening), np.arcsinh(3.0))
-    with np.errstate(invalid="ignore"):
-        scaled = np.arcsinh((image - level) / softening) / top
-        return np.clip(scaled, 0.0, 1.0).astype(np.float32)
+    # Below the level all is black; cut first, as a deep negative may overflow the division.
+    above = np.maximum(image.astype(np.float64) - level, 0.0)
+    return np.minimum(np.arcsinh(above / softening) / top, 1.0).astype(np.float32)
 
 
 def shrink(image: NDArray[np.float32], most_px: int) -> tuple[NDArray[np.float32], int]:

@@ -203,7 +203,16 @@ def cropped_preview(
     _write(axes, 0.03, 0.97, "\n".join(lines), size=15, vertical="top")
     if flag:
         colour = TEXT if flag == "OK" else WARNING
-        _write(axes, 0.97, 0.97, flag, size=15, vertical="top", horizontal="right", colour=colour)
+        _write(
+            axes,
+            0.97,
+            0.97,
+            printable(flag, most=16),
+            size=15,
+            vertical="top",
+            horizontal="right",
+            colour=colour,
+        )
     return render_png(figure)
 
 

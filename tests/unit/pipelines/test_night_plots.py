@@ -1,0 +1,106 @@
+"""Night plots: statistics against plain NumPy, colours in the picture."""
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from roboao_assets.pipelines import night_plots
+from roboao_assets.pipelines.picture_style import FILTER_STYLES
+from roboao_assets.science.errors import ScienceError
+
+START = datetime(2017, 6, 7, 3, 0, tzinfo=UTC)
+
+
+def colours(png):
+    """Return the picture and how many pixels have exactly a colour."""
+    picture = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+    def count(colour):
+        wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        return int((picture == wanted).all(axis=2).sum())
+
+    return picture, count
+
+
+def seeing(minute, fwhm=1.2, filter_name="lp600", exposure_s=10.0):
+    return night_plots.SeeingPoint(
+        utc=START + timedelta(minutes=minute),
+        fwhm_arcsec=fwhm,
+        filter_name=filter_name,
+        exposure_s=exposure_s,
+    )
+
+
+def strehl(minute, flag="OK", filter_name="Si"):
+    return night_plots.StrehlPoint(
+        utc=START + timedelta(minutes=minute), ratio_percent=5.0, filter_name=filter_name, flag=flag
+    )
+
+
+def test_seeing_plot_shows_every_filter_in_its_colour():
+    points = [seeing(10 * n, filter_name=name) for n, name in enumerate(FILTER_STYLES)]
+    trend = [(point.utc, 1.2) for point in points]
+    png = night_plots.seeing_plot(points, title="Seeing", trend=trend, median_arcsec=1.2)
+    picture, count = colours(png)
+    assert picture.shape == (540, 900, 3)
+    for colour, _ in FILTER_STYLES.values():
+        assert count(colour) > 30
+
+
+@pytest.mark.parametrize("points", [[seeing(0)], [seeing(0, exposure_s=None)]])
+def test_seeing_plot_of_one_exposure(points):
+    picture, count = colours(night_plots.seeing_plot(points, title="$one$"))
+    assert picture.shape == (540, 900, 3)
+    assert count(FILTER_STYLES["lp600"][0]) > 30
+
+
+def test_seeing_plot_of_an_unknown_filter_has_a_style_of_its_own():
+    _, count = colours(night_plots.seeing_plot([seeing(0, filter_name="J$")], title=""))
+    assert count("#C8CDD5") > 20
+
+
+def test_flagged_strehl_ratios_are_hollow():
+    _, filled = colours(night_plots.strehl_plot([strehl(n * 5) for n in range(9)], title=""))
+    flagged = [strehl(n * 5, flag="BAD?") for n in range(9)]
+    _, hollow = colours(night_plots.strehl_plot(flagged, title=""))
+    colour = FILTER_STYLES["Si"][0]
+    assert 0 < hollow(colour) < 0.6 * filled(colour)
+
+
+def test_contrast_quartiles_are_those_of_the_curves_that_reach():
+    rng = np.random.default_rng(4)
+    grid = np.linspace(0.1, 1.1, 50)
+    curves = [(grid, 3 + rng.normal(0, 0.3) + 2 * grid) for _ in range(9)]
+    short = (grid[:20], np.full(20, 9.0))
+    separation, lower, median, upper = night_plots.contrast_quartiles([*curves, short], points=50)
+    np.testing.assert_allclose(separation, grid)
+    table = np.array([contrast for _, contrast in curves])
+    for found, percent in ((lower, 25), (median, 50), (upper, 75)):
+        np.testing.assert_allclose(found[25:], np.percentile(table[:, 25:], percent, axis=0))
+        near = np.vstack([table[:, :15], short[1][:15]])
+        np.testing.assert_allclose(found[:15], np.percentile(near, percent, axis=0))
+
+
+def test_contrast_plot_orders_and_cleans_curves():
+    curves = [
+        night_plots.NightCurve(
+            filter_name="Si", separation_arcsec=[0.9, 0.1, 0.5, 0.7], contrast_mag=[7, 2, np.nan, 6]
+        ),
+        night_plots.NightCurve(filter_name="Sr", separation_arcsec=[], contrast_mag=[]),
+    ]
+    picture, count = colours(night_plots.contrast_plot(curves, title=""))
+    assert picture.shape == (540, 900, 3)
+    assert count(FILTER_STYLES["Si"][0]) > 100
+    assert count(FILTER_STYLES["Sr"][0]) == 0
+
+
+def test_nothing_to_plot_is_said():
+    with pytest.raises(ScienceError, match="without any measured seeing"):
+        night_plots.seeing_plot([], title="")
+    with pytest.raises(ScienceError, match="without any Strehl ratio"):
+        night_plots.strehl_plot([], title="")
+    with pytest.raises(ScienceError, match="0 contrast curves"):
+        night_plots.contrast_plot([], title="")
