@@ -106,7 +106,7 @@ def snr_map(residual: NDArray[np.floating], fwhm_px: float) -> SignalToNoiseMap:
         x, y = offset_x[at], offset_y[at]
         ring = ndimage.map_coordinates(
             coefficients,
-            [half + sine * x + cosine * y, half + cosine * x - sine * y],
+            [half - sine * x + cosine * y, half + cosine * x + sine * y],
             order=3,
             mode="mirror",
             prefilter=False,

@@ -189,8 +189,8 @@ def _measure_throughput(
 def _load_vip():
     """Import VIP's contrast module when it is needed: it takes seconds."""
     with warnings.catch_warnings():
-        # VIP can do without numba, and warns of it.
-        warnings.filterwarnings("ignore", "Numba python bindings", ImportWarning)
+        # VIP warns of each optional package that it can do without.
+        warnings.simplefilter("ignore", ImportWarning)
         from vip_hci.metrics import contrcurve
 
     return contrcurve
