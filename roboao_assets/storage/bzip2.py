@@ -14,11 +14,12 @@ import os
 import shutil
 import subprocess
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -94,15 +95,18 @@ class Lbzip2Stream:
                 bufsize=0,
                 env=environment,
             )
+        # Unbuffered pipes, both asked for above.
+        self._output = cast(FileIO, self._process.stdout)
+        self._errors = cast(FileIO, self._process.stderr)
         # The pipe's default of 64 KiB makes the two processes wait for each other.
         with suppress(OSError):
-            fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def readinto(self, view: memoryview) -> int:
         """Fill `view`; return the number of bytes, fewer only at the end of the data."""
         done = 0
         while done < len(view):
-            got = self._process.stdout.readinto(view[done:])
+            got = self._output.readinto(view[done:])
             if not got:
                 self._finish()
                 break
@@ -110,7 +114,7 @@ class Lbzip2Stream:
         return done
 
     def _finish(self) -> None:
-        message = self._process.stderr.read().decode(errors="replace").strip()
+        message = (self._errors.read() or b"").decode(errors="replace").strip()
         status = self._process.wait()
         if status < 0:
             raise ChildProcessError(
@@ -128,8 +132,8 @@ class Lbzip2Stream:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        self._process.stdout.close()
-        self._process.stderr.close()
+        self._output.close()
+        self._errors.close()
 
     def __enter__(self) -> "Lbzip2Stream":
         return self
@@ -174,7 +178,7 @@ class BlockStream:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _unpack(self) -> Iterator[bytes]:
+    def _unpack(self) -> Generator[bytes]:
         handed_out = 0
         with self.path.open("rb") as file:
             try:
@@ -196,13 +200,13 @@ class BlockStream:
             while pending or not exhausted:
                 # A few blocks ahead: threads never starve, and memory stays a few MB.
                 while not exhausted and len(pending) < 2 * self._threads + 2:
-                    item = next(blocks, None)
-                    if item is None:
+                    found = next(blocks, None)
+                    if found is None:
                         exhausted = True
-                    elif isinstance(item, int):
-                        pending.append(item)
+                    elif isinstance(found, int):
+                        pending.append(found)
                     else:
-                        pending.append(pool.submit(_unpack_block, descriptor, *item))
+                        pending.append(pool.submit(_unpack_block, descriptor, *found))
                 if not pending:
                     break
                 item = pending.popleft()

@@ -23,6 +23,9 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[ED][+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 _COMMENTARY = ("COMMENT", "HISTORY")
 
+Card = tuple[str, Any, str]
+"""Keyword, value, comment."""
+
 
 def make_card(keyword: str, value: Any, comment: str = "") -> fits.Card:
     """Make a card that is written without a warning, and read back the same.
@@ -75,41 +78,51 @@ def read_cards(header: bytes) -> fits.Header:
     return parsed
 
 
-def _split_cards(text: str) -> Iterator[tuple[str, Any, str]]:
-    open_string: tuple[str, str, str] | None = None
-    for at in range(0, len(text), CARD_BYTES):
-        image = text[at : at + CARD_BYTES]
-        keyword, rest = image[:8].strip().upper(), image[8:]
-        if open_string:
-            continued = _STRING.fullmatch(rest.strip()) if keyword == "CONTINUE" else None
-            if continued:
-                name, value, comment = open_string
-                value = value[:-1] + continued[1].replace("''", "'")
-                open_string = (name, value, comment + (continued[2] or "").strip())
-                if value.endswith("&"):
-                    continue
-            yield open_string
-            open_string = None
-            if continued:
+def _split_cards(text: str) -> Iterator[Card]:
+    going_on: Card | None = None
+    for keyword, rest in _fields(text):
+        if going_on:
+            longer = _continue_string(going_on, keyword, rest)
+            if longer:
+                going_on = longer
                 continue
+            yield going_on
+            going_on = None
+        card = _split_card(keyword, rest)
+        if card and isinstance(card[1], str) and card[1].endswith("&"):
+            going_on = card
+        elif card:
+            yield card
+    if going_on:
+        yield going_on
+
+
+def _fields(text: str) -> Iterator[tuple[str, str]]:
+    for at in range(0, len(text), CARD_BYTES):
+        keyword, rest = text[at : at + 8].strip().upper(), text[at + 8 : at + CARD_BYTES]
         if keyword == "END" and not rest.strip():
             return
-        if keyword in _COMMENTARY:
-            yield keyword, rest.rstrip(), ""
-            continue
-        if keyword == "HIERARCH" and "=" in rest:
-            keyword, _, rest = rest.partition("=")
-        elif rest.startswith("="):
-            rest = rest[1:]
-        else:
-            continue
-        value, comment = _split_value(rest.strip())
-        if isinstance(value, str) and value.endswith("&"):
-            open_string = (keyword.strip(), value, comment)
-        else:
-            yield keyword.strip(), value, comment
-    if open_string:
-        yield open_string
+        yield keyword, rest
+
+
+def _continue_string(card: Card, keyword: str, rest: str) -> Card | None:
+    more = _STRING.fullmatch(rest.strip())
+    if keyword != "CONTINUE" or more is None or not card[1].endswith("&"):
+        return None
+    value = card[1][:-1] + more[1].replace("''", "'")
+    return card[0], value, card[2] + (more[2] or "").strip()
+
+
+def _split_card(keyword: str, rest: str) -> Card | None:
+    if keyword in _COMMENTARY:
+        return keyword, rest.rstrip(), ""
+    if keyword == "HIERARCH" and "=" in rest:
+        keyword, _, rest = rest.partition("=")
+    elif rest.startswith("="):
+        rest = rest[1:]
+    else:
+        return None
+    return keyword.strip(), *_split_value(rest.strip())
 
 
 def _split_value(text: str) -> tuple[Any, str]:

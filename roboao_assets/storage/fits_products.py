@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -12,15 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from roboao_assets import __version__
 from roboao_assets.science.errors import ArchiveError
 from roboao_assets.storage.files import write_whole
-from roboao_assets.storage.fits_cards import make_card
+from roboao_assets.storage.fits_cards import Card, make_card
 from roboao_assets.storage.raw_frames import RawFileRecord
-
-Card = tuple[str, Any, str]
 
 # Keywords that say how the file is made; they follow from the data.
 _STRUCTURAL = frozenset(
-    "SIMPLE XTENSION BITPIX NAXIS EXTEND PCOUNT GCOUNT GROUPS BSCALE BZERO BLANK EXTNAME "
-    "CHECKSUM DATASUM END".split()
+    ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS")
+    + ("BSCALE", "BZERO", "BLANK", "EXTNAME", "CHECKSUM", "DATASUM", "END")
 )
 
 

@@ -241,7 +241,7 @@ class _Reading:
             self.spans.put(None)
 
     def frames(self) -> NDArray:
-        return self._memory.frames(0, self._count)
+        return self._allocated().frames(0, self._count)
 
     def _read_file(self, path: Path) -> None:
         self.first_frame.append(self._count)
@@ -271,16 +271,17 @@ class _Reading:
             )
 
     def _read_image(self, layout: ImageLayout, stream: FitsStream) -> None:
+        memory = self._allocated()
         raw = None if layout.is_uint16 else np.empty(layout.frame_bytes, np.uint8)
         for _ in range(layout.n_frames):
             if self.stop.is_set():
                 raise _StoppedError
-            frame = self._memory.slot(self._count)
+            frame = memory.slot(self._count)
             if raw is None:
-                stream.read_frame(memoryview(frame).cast("B"))
+                stream.read_frame(frame.data.cast("B"))
                 self._usable += 1
             else:
-                stream.read_frame(memoryview(raw))
+                stream.read_frame(raw.data)
                 layout.convert(raw, frame)
                 self._note_finite(frame)
             self._count += 1
@@ -288,18 +289,23 @@ class _Reading:
                 self._tell()
 
     def _note_finite(self, frame: NDArray[np.float32]) -> None:
-        finite = np.count_nonzero(np.isfinite(frame))
+        finite = int(np.count_nonzero(np.isfinite(frame)))
         if finite < frame.size:
             self.nonfinite.append(self._count)
         self._usable += 2 * finite >= frame.size
 
     def _tell(self) -> None:
         if self._count > self._told:
-            new = self._memory.frames(self._told, self._count)
-            if self._layout.is_uint16:
+            new = self._allocated().frames(self._told, self._count)
+            if new.dtype == np.uint16:
                 roboao_native.decode_uint16(new)
             self.spans.put((new, self._told))
             self._told = self._count
+
+    def _allocated(self) -> FrameMemory:
+        # There is memory from the first image on, and no frame without one.
+        assert self._memory is not None
+        return self._memory
 
 
 def _names(files: Sequence[Path]) -> str:

@@ -80,7 +80,9 @@ def parse_exposure_name(name: str) -> ExposureName:
     try:
         utc = datetime.strptime(parts["date"] + parts["time"], form).replace(tzinfo=UTC)
     except ValueError as error:
-        raise RawDataError(f"the file name {name!r} holds no valid date and time: {error}") from None
+        raise RawDataError(
+            f"the file name {name!r} holds no valid date and time: {error}"
+        ) from None
     return ExposureName(
         id=name,
         program=parts.get("program") or "",

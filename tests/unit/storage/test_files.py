@@ -25,9 +25,14 @@ def test_text_and_bytes_and_folders(tmp_path):
 def test_a_failure_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.fits"
     write_bytes_whole(path, b"old")
-    with pytest.raises(KeyError), write_whole(path) as partial:
-        partial.write_bytes(b"half")
-        raise KeyError
+
+    def write_half():
+        with write_whole(path) as partial:
+            partial.write_bytes(b"half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write_half()
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.fits"]
 

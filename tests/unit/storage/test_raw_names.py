@@ -1,5 +1,6 @@
 """Ids read from the right, and back."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,13 +56,9 @@ def test_ids_round_trip(program, object_parts, camera, filter_name, marker, utc,
 
 
 @given(st.one_of(st.text(), st.text("0123456789_.VIC", max_size=60)))
-def test_any_other_name_is_a_sentence(text):
-    try:
-        name = parse_exposure_name(text)
-    except RawDataError as error:
-        assert repr(text) in str(error)
-    else:
-        assert name.id == text
+def test_any_other_name_raises_nothing_else(text):
+    with suppress(RawDataError):
+        assert parse_exposure_name(text).id == text
     identity, part = split_part(text)
     assert text in (identity, *(f"{identity}_{str(part).zfill(n)}" for n in range(1, 5)))
 
