@@ -4,6 +4,7 @@ The meaning of every method is stated once, here. A home only keeps documents: i
 reads, selects and changes them atomically (the abstract methods at the end).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -435,15 +436,18 @@ class Catalogue(ABC):
 
     def _inside_cone(self, query: ObservationQuery) -> list[tuple[float, str]]:
         """Return (separation, id) of every match, sorted as asked."""
-        field, ascending = query.sort_field, query.sort[1]
-        inside = []
-        for identifier, ra_rad, dec_rad in self._positions(query.conditions(), (field, ascending)):
-            separation = query.separation_rad(ra_rad, dec_rad)
-            if separation is not None:
-                inside.append((separation, identifier))
+        sort = query.sort_field, query.sort[1]
+        # The box let through positions that are numbers only.
+        rows = list(self._positions(query.conditions(), sort))
+        angles = query.separations_rad([row[1] for row in rows], [row[2] for row in rows]).tolist()
+        inside = [
+            (angle, row[0])
+            for angle, row in zip(angles, rows, strict=True)
+            if not math.isnan(angle)
+        ]
         if query.sort[0] == "separation":
             inside.sort(key=lambda item: item[1])
-            inside.sort(key=lambda item: item[0], reverse=not ascending)
+            inside.sort(key=lambda item: item[0], reverse=not query.sort[1])
         return inside
 
     def _product_paths(self, product: str) -> tuple[str, str]:

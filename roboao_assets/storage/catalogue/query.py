@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from roboao_assets.science.errors import CatalogueError
 from roboao_assets.storage.catalogue.documents import PIPELINES, REDO_PATHS
 from roboao_assets.storage.catalogue.sky import cone_box, separation_rad
@@ -239,22 +242,27 @@ class ObservationQuery:
         """Return the conditions that must all be met; of a cone, the box that holds it."""
         return tuple(
             [
-                *self._text_conditions(),
+                *self._choice_conditions(),
                 *self._interval_conditions(),
                 *self._state_conditions(),
                 *self._cone_box(),
+                # Last, as they cost most: a home that goes by the order asks them of few.
+                *self._text_conditions(),
             ]
         )
 
-    def separation_rad(self, ra_rad: Any, dec_rad: Any) -> float | None:
-        """Return the separation from the cone's centre (rad), None outside the cone."""
-        ra_deg, dec_deg, radius_deg = self.cone
-        if not isinstance(ra_rad, int | float) or not isinstance(dec_rad, int | float):
-            return None
-        angle = separation_rad(math.radians(ra_deg), math.radians(dec_deg), ra_rad, dec_rad)
-        return angle if angle <= math.radians(radius_deg) else None
+    def separations_rad(self, ra_rad: ArrayLike, dec_rad: ArrayLike) -> NDArray[np.float64]:
+        """Return separations from the cone's centre (rad), NaN outside the cone.
 
-    def _text_conditions(self) -> Iterable[Condition]:
+        Parameters
+        ----------
+        ra_rad, dec_rad : array_like of float, shape (n,)
+        """
+        ra_deg, dec_deg, radius_deg = self.cone
+        angles = separation_rad(math.radians(ra_deg), math.radians(dec_deg), ra_rad, dec_rad)
+        return np.where(angles <= math.radians(radius_deg), angles, np.nan)
+
+    def _choice_conditions(self) -> Iterable[Condition]:
         for field, values in (
             ("id", self.ids),
             ("name", self.names),
@@ -266,6 +274,8 @@ class ObservationQuery:
                 yield OneOf(field, tuple(values))
         if self.programs is not None:
             yield OneOf("program", tuple(v for name in self.programs for v in _as_stored(name)))
+
+    def _text_conditions(self) -> Iterable[Condition]:
         if self.id_contains:
             yield Contains("id", self.id_contains)
         if self.name_contains:
@@ -306,8 +316,7 @@ class ObservationQuery:
         ra, dec, radius = (math.radians(value) for value in self.cone)
         dec_band, ra_ranges = cone_box(ra % (2 * math.pi), dec, radius)
         yield Between("dec_rad", *dec_band)
-        if ra_ranges:
-            yield AnyOf(tuple(Between("ra_rad", *edges) for edges in ra_ranges))
+        yield AnyOf(tuple(Between("ra_rad", *edges) for edges in ra_ranges))
 
 
 def night_bounds(night: str) -> tuple[datetime, datetime]:

@@ -59,7 +59,7 @@ _INDEXED = (
     "date_utc, id",
     "name",
     "program, date_utc",
-    "dec_rad, ra_rad",
+    "dec_rad, ra_rad, date_utc, id",
     "night, bright_star_done, bright_star_retries, seeing_median",
     *(f"{pipeline}_strehl" for pipeline in PIPELINES),
 )

@@ -53,7 +53,7 @@ def plain(value: Any, where: str = "") -> Any:  # noqa: PLR0911 - one return a t
         return value
     if isinstance(value, str):
         # A header byte that is no UTF-8 must not make a whole document unstorable.
-        return _LONE_SURROGATE.sub("\ufffd", str(value))
+        return _whole_text(value)
     if isinstance(value, datetime):
         return to_milliseconds(value)
     if isinstance(value, int):
@@ -77,13 +77,17 @@ def plain(value: Any, where: str = "") -> Any:  # noqa: PLR0911 - one return a t
     )
 
 
+def _whole_text(text: str) -> str:
+    return _LONE_SURROGATE.sub("\ufffd", str(text))
+
+
 def _checked_key(key: Any, where: str) -> str:
     if not isinstance(key, str) or not key or "." in key or "\0" in key or key.startswith("$"):
         raise CatalogueError(
             f"the key {key!r} at {where.lstrip('.') or 'the top'} cannot be kept in the catalogue: "
             f"a key is a string without dots that does not start with a dollar sign"
         )
-    return key
+    return _whole_text(key)
 
 
 def to_json(document: Any) -> str:

@@ -1,0 +1,130 @@
+"""What searches of the web pages cost in a catalogue of 30,000 observations.
+
+    python benchmarks/catalogue.py [--observations 30000] [--url sqlite:////path/x.sqlite]
+
+Prints the time of filling it, and the median and longest of several calls of each search. The
+goal for the SQLite home is 100 ms a search.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from roboao_assets.storage.catalogue import (
+    Catalogue,
+    Cone,
+    ObservationQuery,
+    new_observation,
+    open_catalogue,
+)
+from roboao_assets.storage.raw_names import parse_exposure_name
+
+START = datetime(2015, 11, 1, tzinfo=UTC)
+PER_NIGHT = 120
+HEADER_CARDS = 120
+
+
+def documents(count: int) -> Any:
+    """Yield documents of the size and variety of a real archive's."""
+    rng = np.random.default_rng(1)
+    cards = [(f"KEY{n}", float(n), "a comment of the usual length") for n in range(HEADER_CARDS)]
+    for number in range(count):
+        night, turn = divmod(number, PER_NIGHT)
+        utc = START + timedelta(days=night, hours=2, seconds=240 * turn)
+        filter_name = ("Si", "Sz", "lp600")[number % 3]
+        identifier = f"{number % 40}_KOI{number}_VIC_{filter_name}_o_{utc:%Y%m%d_%H%M%S}.000000"
+        document = new_observation(
+            parse_exposure_name(identifier),
+            telescope="KPNO_2.1m",
+            exposure_s=90.0,
+            magnitude=float(rng.uniform(8, 16)),
+            ra_deg=float(rng.uniform(0, 360)),
+            dec_deg=float(np.degrees(np.arcsin(rng.uniform(-0.5, 1)))),
+            azimuth_deg=float(rng.uniform(0, 360)),
+            elevation_deg=float(rng.uniform(30, 90)),
+            header_cards=cards,
+        )
+        document["seeing"] |= {"median": 1.3, "mean": 1.4, "nearest": [utc, 1.2]}
+        curve = rng.uniform(0, 8, (2, 40)).tolist()
+        document["pipelined"]["bright_star"] = {
+            "status": {"done": number % 10 != 0, "retries": number % 10 == 0},
+            "classified_as": "high_flux",
+            "strehl": {"ratio_percent": float(rng.gamma(4, 2)), "flag": "OK"},
+            "pca": {"contrast_curve": curve},
+        }
+        yield document
+
+
+def searches(count: int) -> dict[str, Callable[[Catalogue], Any]]:
+    """Return the searches by what they are for."""
+    one_percent = f"KOI{count // 2}"[:-2]
+    cone = Cone(120.0, 20.0, 1.0)
+    night = f"{START + timedelta(days=count // PER_NIGHT // 2):%Y%m%d}"
+
+    def find(**conditions: Any) -> Callable[[Catalogue], Any]:
+        query = ObservationQuery(**{"limit": 50, "summary_only": True, **conditions})
+        return lambda catalogue: catalogue.find_observations(query)
+
+    def count_of(**conditions: Any) -> Callable[[Catalogue], Any]:
+        query = ObservationQuery(**conditions)
+        return lambda catalogue: catalogue.count_observations(query)
+
+    return {
+        "nights()": lambda catalogue: catalogue.nights(),
+        "one night": find(nights=(night,), limit=0),
+        "name contains": find(name_contains=one_percent),
+        "name contains, nothing found": find(name_contains="nowhere"),
+        "cone of 1 degree": find(cone=cone, sort=("separation", True)),
+        "cone of 60 degrees": find(cone=Cone(120.0, 20.0, 60.0)),
+        "Strehl range, sorted by it": find(strehl=(15.0, None), sort=("strehl", False)),
+        "Strehl range, sorted by time": find(strehl=(5.0, 8.0)),
+        "magnitude range, sorted by it": find(magnitude=(9.0, 10.0), sort=("magnitude", True)),
+        "all of these": find(
+            name_contains="1", strehl=(5.0, 20.0), cone=Cone(120.0, 20.0, 30.0), filters=("Si",)
+        ),
+        "one program, page 10": find(programs=("7",), skip=450),
+        "redo asked": find(force_redo=True),
+        "count, name contains": count_of(name_contains=one_percent),
+        "count, magnitude range": count_of(magnitude=(9.0, 10.0)),
+        "count, cone of 1 degree": count_of(cone=cone),
+    }
+
+
+def main() -> None:
+    """Fill a catalogue and time the searches."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--observations", type=int, default=30_000)
+    parser.add_argument("--url", default="", help="an empty catalogue; default: a temporary one")
+    parser.add_argument("--calls", type=int, default=7)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        url = arguments.url or f"sqlite:///{folder}/catalogue.sqlite"
+        with open_catalogue(url) as catalogue:
+            start = time.perf_counter()
+            for document in documents(arguments.observations):
+                catalogue.register_observation(document)
+            filled_s = time.perf_counter() - start
+            print(
+                f"{catalogue.url.split(':')[0]}: {arguments.observations} observations entered, "
+                f"{1000 * filled_s / arguments.observations:.2f} ms each"
+            )
+            print(f"{'search':34}{'found':>8}{'median ms':>12}{'longest ms':>12}")
+            for name, search in searches(arguments.observations).items():
+                times_ms = []
+                for _ in range(arguments.calls):
+                    start = time.perf_counter()
+                    result = search(catalogue)
+                    times_ms.append(1000 * (time.perf_counter() - start))
+                found = result if isinstance(result, int) else len(result)
+                median = statistics.median(times_ms)
+                print(f"{name:34}{found:8}{median:12.1f}{max(times_ms):12.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
