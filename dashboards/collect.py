@@ -124,7 +124,7 @@ class Night:
     observations: tuple[Observation, ...]
     seeing: tuple[SeeingFrame, ...]
     seeing_median_arcsec: float | None
-    seeing_trend: tuple[tuple[datetime, float], ...]
+    seeing_discarded: tuple[Remark, ...]
     failures: tuple[Remark, ...]
     calibration_comment: str
     image_keys: frozenset[str]
@@ -154,7 +154,7 @@ def collect_night(catalogue: Catalogue, night: str) -> Night | None:
         observations=tuple(read_observation(item) for item in found),
         seeing=_seeing_frames(seeing),
         seeing_median_arcsec=_number(seeing.get("median")),
-        seeing_trend=_trend(seeing),
+        seeing_discarded=_discarded(seeing),
         failures=tuple(_night_failures(document)),
         calibration_comment=_text(_section(document, "calib").get("comment")),
         image_keys=frozenset(catalogue.image_keys(night=night)),
@@ -235,13 +235,15 @@ def _remarks(
         if not reason or status.get("done") is True:
             continue
         retries = _integer(status.get("retries")) or 0
-        # Of a chain of products only the first failure is news.
-        if retries and not (failures and " failed: " in reason):
-            failures.append(Remark(product=name, reason=reason, failures=retries))
-        elif not retries:
+        if retries:
+            # Of a chain of products only the first failure is news.
+            if not (failures and " failed: " in reason):
+                failures.append(Remark(product=name, reason=reason, failures=retries))
+        elif reason not in {remark.reason for remark in skipped}:
             skipped.append(Remark(product=name, reason=reason))
     class_reason = _text(stack.get("reason"))
     if class_reason and not failures:
+        skipped = [remark for remark in skipped if remark.reason != class_reason]
         remark = Remark(product="stack", reason=class_reason)
         (failures if stack.get("classified_as") == "failed" else skipped).insert(0, remark)
     return tuple(failures), tuple(skipped)
@@ -285,7 +287,7 @@ def _seeing_frames(seeing: Mapping[str, Any]) -> tuple[SeeingFrame, ...]:
         if not isinstance(row, list) or len(row) < 4 or not isinstance(row[1], datetime):
             continue
         fwhm = _number(row[3])
-        if fwhm is None:
+        if fwhm is None or fwhm <= 0:
             continue
         rest = [_number(value) for value in row[4:7]] + [None] * 3
         frames.append(
@@ -302,16 +304,11 @@ def _seeing_frames(seeing: Mapping[str, Any]) -> tuple[SeeingFrame, ...]:
     return tuple(sorted(frames, key=lambda frame: frame.utc))
 
 
-def _trend(seeing: Mapping[str, Any]) -> tuple[tuple[datetime, float], ...]:
-    rows = seeing.get("trend")
-    return tuple(
-        (row[0], float(row[1]))
-        for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, list)
-        and len(row) == 2
-        and isinstance(row[0], datetime)
-        and _number(row[1]) is not None
-    )
+def _discarded(seeing: Mapping[str, Any]) -> tuple[Remark, ...]:
+    """Read pairs [exposure id, reason] of AO-off exposures without a measurement."""
+    pairs = seeing.get("discarded")
+    texts = [_text_pair(pair) for pair in (pairs if isinstance(pairs, list) else [])]
+    return tuple(Remark(product=pair[0], reason=pair[1]) for pair in texts if pair)
 
 
 def _curve(value: Any) -> Curve | None:

@@ -7,7 +7,8 @@ from statistics import median
 
 import numpy as np
 
-from dashboards.collect import Curve, Night, Observation
+from dashboards.collect import Curve, Night, Observation, SeeingFrame
+from roboao_assets.science.seeing import summarise_seeing
 
 SUMMARY_SEPARATION_ARCSEC = 1.0
 _NO_TIME = datetime.max.replace(tzinfo=UTC)
@@ -71,6 +72,21 @@ def summarise_night(night: Night) -> NightNumbers:
         median_strehl_percent=_median(o.strehl_percent for o in night.observations),
         median_contrast_mag=_median(contrast_at_one_arcsec(o) for o in night.observations),
     )
+
+
+def seeing_trend(
+    frames: Sequence[SeeingFrame], *, points: int = 60
+) -> tuple[tuple[datetime, float], ...]:
+    """Sample the robust polynomial through a night's seeing: (time, FWHM arcsec).
+
+    Empty if there are not two times to draw a line between.
+    """
+    if len(frames) < 2 or frames[0].utc == frames[-1].utc:
+        return ()
+    summary = summarise_seeing([f.utc for f in frames], [f.fwhm_arcsec for f in frames])
+    first, last = summary.times[0], summary.times[-1]
+    times = [first + (last - first) * index / (points - 1) for index in range(points)]
+    return tuple(zip(times, summary.evaluate(times).tolist(), strict=True))
 
 
 def median_curve(curves: Sequence[Curve], *, points: int = 80) -> Curve | None:

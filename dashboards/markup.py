@@ -125,22 +125,30 @@ def gallery(observations: Sequence[Observation], image_keys: Collection[str], *,
     )
 
 
-def seeing_strip(night: Night) -> str:
-    """Return the pictures of the AO-off exposures; empty if there is none."""
-    figures = "".join(
-        _figure(
+def night_pictures(night: Night) -> str:
+    """Return the plots of the night and the AO-off exposures, folded; empty if there is none."""
+    plots = [
+        (f"{night.night}/{kind}", caption)
+        for kind, caption in (
+            ("seeing", "seeing"),
+            ("strehl", "Strehl ratio"),
+            ("contrast_curve", "contrast curves"),
+        )
+    ]
+    exposures = [
+        (
             f"{night.night}/seeing/{frame.id}",
             f'{frame.utc:%H:%M:%S}, {frame.filter_name}, {frame.fwhm_arcsec:.2f}"',
-            night.version,
         )
         for frame in night.seeing
-        if f"{night.night}/seeing/{frame.id}" in night.image_keys
+    ]
+    discarded = "".join(
+        f'<p class="remark skipped"><b>{escape(remark.product)} gave no seeing:</b> '
+        f"{escape(remark.reason)}</p>"
+        for remark in night.seeing_discarded
     )
-    return (
-        f'<details class="strip"><summary>AO-off exposures ({figures.count("<figure")})</summary>'
-        f'<div class="seeing-strip">{figures}</div></details>'
-        if figures
-        else ""
+    return _strip("Plots of the night", plots, night) + _strip(
+        "AO-off exposures", exposures, night, discarded
     )
 
 
@@ -211,6 +219,18 @@ def header_table(cards: Sequence[tuple[str, str, str]], total: int) -> str:
     return (
         f'<p class="quiet count">{len(cards)} of {total} cards</p>'
         f'<table class="header-cards"><tbody>{rows}</tbody></table>'
+    )
+
+
+def _strip(title: str, pictures: Iterable[tuple[str, str]], night: Night, remarks: str = "") -> str:
+    figures = [
+        _figure(key, caption, night.version) for key, caption in pictures if key in night.image_keys
+    ]
+    if not figures and not remarks:
+        return ""
+    return (
+        f'<details class="strip"><summary>{title} ({len(figures)})</summary>'
+        f'<div class="night-pictures">{"".join(figures)}</div>{remarks}</details>'
     )
 
 

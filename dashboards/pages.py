@@ -114,7 +114,7 @@ def _night_body(source: CatalogueSource, night: Night) -> pn.Column:
     head = _html(markup.night_head(night, summarise_night(night)))
     plots = pn.Row(*_night_plots(night), sizing_mode="stretch_width", styles={"gap": "16px"})
     gallery = _html(cards())
-    strip = _html(markup.seeing_strip(night))
+    strip = _html(markup.night_pictures(night))
 
     def choose(*_: object) -> None:
         _write_address(
@@ -135,7 +135,7 @@ def _night_body(source: CatalogueSource, night: Night) -> pn.Column:
             shown["night"] = current
             head.object = markup.night_head(current, summarise_night(current))
             plots[:] = _night_plots(current)
-            strip.object = markup.seeing_strip(current)
+            strip.object = markup.night_pictures(current)
             gallery.object = cards()
 
     _refresh(refresh)

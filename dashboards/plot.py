@@ -15,6 +15,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from dashboards.collect import Curve, Night, Observation
+from dashboards.compute import seeing_trend
 from dashboards.links import observation_url
 
 BACKGROUND, PANEL, GRID = "#0f1216", "#171b21", "#2f3641"
@@ -84,9 +85,9 @@ def plot_seeing(night: Night, time_range: Range1d | None = None) -> figure | Non
                 formatters={"@time": "datetime"},
             )
         )
-    if night.seeing_trend:
-        times = [time for time, _ in night.seeing_trend]
-        values = [value for _, value in night.seeing_trend]
+    trend = seeing_trend(night.seeing)
+    if trend:
+        times, values = zip(*trend, strict=True)
         plot.line(times, values, color=TEXT, line_width=1.8, legend_label="trend")
     if night.seeing_median_arcsec is not None:
         ends = [night.seeing[0].utc, night.seeing[-1].utc]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import numpy as np
 
@@ -145,12 +146,7 @@ def _publish_products(
     if target.contrast:
         separation = np.linspace(0.1, 1.7, 60)
         contrast = 1.8 + target.strehl * 0.1 + 4.2 * (1 - np.exp(-separation / 0.45))
-        pictures["pca"] = previews.residual_preview(
-            residual(rng),
-            plate_scale_arcsec=SCALE_ARCSEC,
-            title=target.name,
-            candidates=[previews.CandidateMark(x=140, y=130, label="SNR 9.2")],
-        )
+        pictures["pca"] = residual_picture()
         pictures["contrast_curve"] = previews.contrast_curve_plot(
             separation, contrast, title=target.name
         )
@@ -191,14 +187,15 @@ def _add_seeing(catalogue: Catalogue, rng: np.random.Generator) -> None:
                 title=identifier,
             )
             catalogue.put_image(f"{NIGHT}/seeing/{identifier}", png, night=NIGHT)
-    trend = [[time, float(value)] for time, value in zip(times, values, strict=True)]
-    catalogue.publish_night(NIGHT, "seeing", {"frames": frames, "median": 1.29, "trend": trend})
+    discarded = [["seeing_VIC_Si_o_20170607_060000.000000", "no star was found in the exposure"]]
+    summary = {"frames": frames, "median": 1.29, "discarded": discarded}
+    catalogue.publish_night(NIGHT, "seeing", summary)
     png = night_plots.seeing_plot(points, title=f"Seeing, {NIGHT}", median_arcsec=1.29)
     catalogue.put_image(f"{NIGHT}/seeing", png, night=NIGHT)
 
 
 def star_field(
-    flux: float, rng: np.random.Generator, *, fwhm_arcsec: float = 0.11, size: int = 768
+    flux: float, rng: np.random.Generator, *, fwhm_arcsec: float = 0.11, size: int = 512
 ) -> tuple[np.ndarray, float, float]:
     """An AO star (core, ring, halo) or, for a large FWHM, a seeing-limited one, on sky noise."""
     x, y = size * 0.53, size * 0.47
@@ -212,6 +209,16 @@ def star_field(
         profile = core + ring + 0.014 * (1 + (radius / 0.45) ** 2) ** -2.2
     image = 50.0 + flux * profile + rng.normal(0, 3.0, (size, size))
     return image.astype(np.float32), x, y
+
+
+@cache
+def residual_picture() -> bytes:
+    return previews.residual_preview(
+        residual(np.random.default_rng(3)),
+        plate_scale_arcsec=SCALE_ARCSEC,
+        title="PSF subtracted",
+        candidates=[previews.CandidateMark(x=140, y=130, label="SNR 9.2")],
+    )
 
 
 def residual(rng: np.random.Generator) -> np.ndarray:

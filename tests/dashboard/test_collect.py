@@ -1,0 +1,193 @@
+"""From documents to plain values, and what is derived of them."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from plausible import (
+    EARLIER_NIGHT,
+    FAILURE,
+    NIGHT,
+    SCRIPT_NAME,
+    SKIPPED,
+    TARGETS,
+    observation_id,
+)
+
+from dashboards.collect import (
+    Curve,
+    Remark,
+    SeeingFrame,
+    collect_night,
+    collect_nights,
+    collect_observation,
+    read_observation,
+)
+from dashboards.compute import (
+    contrast_at,
+    median_curve,
+    seeing_trend,
+    select_cards,
+    select_observations,
+    summarise_night,
+)
+
+BAD_VALUES = (None, "text", 3, True, [], [1], {}, {"status": []}, float("nan"), [[1], "x"])
+
+
+@pytest.fixture(scope="module")
+def night(catalogue):
+    return collect_night(catalogue, NIGHT)
+
+
+def test_nights_are_newest_first(catalogue):
+    nights = collect_nights(catalogue)
+    assert [n.night for n in nights] == [NIGHT, EARLIER_NIGHT]
+    assert (nights[0].observations, nights[0].done, nights[0].failed) == (7, 6, 1)
+
+
+def test_night_holds_its_observations_in_time_order(night):
+    assert [o.id for o in night.observations] == [observation_id(t) for t in TARGETS]
+    assert (night.earlier, night.later) == (EARLIER_NIGHT, None)
+    assert night.version
+    assert len(night.seeing) == 13
+    assert night.seeing_median_arcsec == 1.29
+    assert [remark.reason for remark in night.seeing_discarded] == [
+        "no star was found in the exposure"
+    ]
+    assert f"{observation_id(TARGETS[0])}/bright_star/full" in night.image_keys
+
+
+def test_night_tells_what_failed_of_itself(catalogue):
+    earlier = collect_night(catalogue, EARLIER_NIGHT)
+    reason = "4 dark files of mode 9 were found and 10 are needed"
+    assert earlier.failures == (Remark(product="calibration", reason=reason, failures=1),)
+
+
+def test_unknown_night_and_observation_are_none(catalogue):
+    assert collect_night(catalogue, "19990101") is None
+    assert collect_observation(catalogue, "nothing") is None
+
+
+def test_observation_tells_its_measurements(catalogue):
+    observation, keys = collect_observation(catalogue, observation_id(TARGETS[1]))
+    assert observation.state == "done"
+    assert observation.classification == "high_flux"
+    assert (observation.frames, observation.frames_used) == (770, 755)
+    assert (observation.strehl_percent, observation.strehl_flag) == (12.1, "OK")
+    assert observation.elevation_deg == pytest.approx(61.5)
+    assert observation.seeing_nearest_arcsec == pytest.approx(1.2 + 14 / 300)
+    assert observation.header["MODE_NUM"] == ("9", "camera mode")
+    assert {key.rsplit("/", 1)[1] for key in keys} == {"full", "cropped", "pca", "contrast_curve"}
+
+
+def test_failure_and_skip_are_told_once_and_apart(night):
+    failed = next(o for o in night.observations if o.state == "failed")
+    assert failed.failures == (Remark(product="stack", reason=FAILURE, failures=2),)
+    skipped = next(o for o in night.observations if o.name == SCRIPT_NAME)
+    assert skipped.failures == ()
+    assert [remark.reason for remark in skipped.skipped] == [SKIPPED]
+    assert skipped.state == "done"
+
+
+def test_observation_that_was_never_reduced_waits():
+    assert read_observation({"_id": "x"}).state == "waiting"
+
+
+def test_unusable_frames_are_a_failure_with_the_class_reason():
+    stack = {"classified_as": "failed", "reason": "NaN in the sum", "status": {"done": True}}
+    skip = {"status": {"done": False, "retries": 0, "reason": "NaN in the sum"}}
+    observation = read_observation(
+        {"_id": "x", "pipelined": {"bright_star": {**stack, "pca": skip}}}
+    )
+    assert observation.state == "failed"
+    assert observation.failures == (Remark(product="stack", reason="NaN in the sum"),)
+    assert observation.skipped == ()
+
+
+@pytest.mark.parametrize("bad", BAD_VALUES, ids=repr)
+def test_documents_edited_by_hand_are_read_as_far_as_they_go(bad):
+    keys = (
+        "name", "science_program", "date_utc", "filter", "exposure", "magnitude", "coordinates",
+        "fits_header", "pipelined", "seeing", "distributed", "comment",
+    )  # fmt: skip
+    assert read_observation({"_id": "x", **dict.fromkeys(keys, bad)}).id == "x"
+    parts = ("status", "strehl", "pca", "preview", "classified_as", "frames", "lock_position")
+    for stack in (bad, dict.fromkeys(parts, bad), {"pca": {"contrast_curve": bad}}):
+        document = {"_id": "x", "pipelined": {"bright_star": stack}, "seeing": {"nearest": bad}}
+        document["coordinates"] = {"azel": bad, "radec_str": bad}
+        assert read_observation(document).strehl_percent is None
+
+
+def test_contrast_is_interpolated_inside_the_curve_only():
+    curve = Curve(separation_arcsec=(0.5, 1.5), contrast_mag=(4.0, 6.0))
+    assert contrast_at(curve, 1.0) == pytest.approx(5.0)
+    assert contrast_at(curve, 0.4) is None
+    assert contrast_at(curve, 1.6) is None
+    assert contrast_at(None, 1.0) is None
+
+
+def test_median_curve_is_the_median_where_half_of_the_curves_reach():
+    grid = tuple(np.linspace(0.1, 1.0, 10))
+    curves = [Curve(separation_arcsec=grid, contrast_mag=(m,) * 10) for m in (3.0, 4.0, 9.0)]
+    long = Curve(separation_arcsec=(0.1, 2.0), contrast_mag=(1.0, 1.0))
+    median = median_curve([*curves, long])
+    assert set(median.contrast_mag) == {3.5}
+    assert max(median.separation_arcsec) <= 1.0
+    assert median_curve([]) is None
+
+
+def test_night_numbers_are_medians_of_what_was_measured(night):
+    numbers = summarise_night(night)
+    assert (numbers.observations, numbers.done, numbers.failed, numbers.waiting) == (7, 6, 1, 0)
+    strehls = [t.strehl for t in TARGETS if t.strehl is not None]
+    assert numbers.median_strehl_percent == pytest.approx(np.median(strehls))
+    assert numbers.median_seeing_arcsec == 1.29
+
+
+def test_seeing_trend_follows_the_measurements():
+    start = datetime(2017, 6, 7, 4, tzinfo=UTC)
+
+    def frame(minute, fwhm):
+        return SeeingFrame(
+            id="s", utc=start + timedelta(minutes=minute), filter_name="Si", fwhm_arcsec=fwhm,
+            fwhm_x_arcsec=None, fwhm_y_arcsec=None, exposure_s=None,
+        )  # fmt: skip
+
+    frames = [frame(n * 10, 1.0 + 0.05 * n) for n in range(20)]
+    trend = seeing_trend(frames)
+    assert [time for time, _ in trend][:: len(trend) - 1] == [frames[0].utc, frames[-1].utc]
+    assert [value for _, value in trend][:: len(trend) - 1] == pytest.approx([1.0, 1.95], abs=0.02)
+    assert seeing_trend(frames[:1]) == ()
+    assert seeing_trend([frames[0], frames[0]]) == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"which": "failed"}, ["TYC_2134-1"]),
+        ({"which": "flagged"}, ["KOI-1422"]),
+        ({"which": "waiting"}, []),
+        ({"text": "GJ lp600"}, ["GJ_1214"]),
+        ({"text": "faint"}, ["KOI-1422"]),
+        ({"text": "hd sr"}, []),
+        ({"order": "strehl", "text": "lp600"}, ["351_Yrsa", "GJ_1214", "KOI-1422"]),
+        ({"order": "name", "text": "lp600"}, ["351_Yrsa", "GJ_1214", "KOI-1422"]),
+        ({"which": "nonsense", "order": "nonsense", "text": "yrsa"}, ["351_Yrsa"]),
+    ],
+)
+def test_selection(night, options, names):
+    assert [o.name for o in select_observations(night.observations, **options)] == names
+
+
+def test_what_has_no_value_comes_last(night):
+    for order in ("strehl", "contrast"):
+        assert select_observations(night.observations, order=order)[-1].name == "TYC_2134-1"
+
+
+def test_header_cards_are_found_by_keyword_value_and_comment():
+    header = {"MODE_NUM": ("9", "camera mode"), "FILTER": ("Si", "filter")}
+    assert select_cards(header, "mode")[0][0] == "MODE_NUM"
+    assert select_cards(header, " SI ") == [("FILTER", "Si", "filter")]
+    assert len(select_cards(header, "")) == 2
+    assert select_cards(header, "zzz") == []

@@ -1,0 +1,197 @@
+"""HTML, plots and pictures, each without a browser."""
+
+import io
+import re
+import urllib.error
+import urllib.request
+from html.parser import HTMLParser
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from PIL import Image
+from plausible import NIGHT, SCRIPT_NAME, TARGETS, observation_id
+
+from dashboards import links, markup, plot
+from dashboards.collect import collect_night, collect_observation
+from dashboards.compute import summarise_night
+from dashboards.images import PictureStore, make_thumbnail
+from dashboards.source import CatalogueSource
+from roboao_assets.pipelines.picture_style import FILTER_STYLES, OTHER_FILTER_STYLE
+from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
+
+VOID = {"img", "br", "meta", "link", "input"}
+
+
+class TagChecker(HTMLParser):
+    """Remembers tags and fails on one that is closed in the wrong place."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.sources = [], set(), []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def check(html):
+    checker = TagChecker()
+    checker.feed(html)
+    checker.close()
+    assert checker.open == []
+    assert "script" not in checker.seen
+    return checker
+
+
+@pytest.fixture(scope="module")
+def night(catalogue):
+    return collect_night(catalogue, NIGHT)
+
+
+def test_night_markup_is_well_formed_and_escaped(night):
+    cards = markup.gallery(night.observations, night.image_keys, total=7)
+    check(markup.night_head(night, summarise_night(night)) + cards + markup.night_pictures(night))
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in cards
+    assert "<script" not in cards
+    assert cards.count('loading="lazy"') == cards.count("<img") == 22
+
+
+def test_observation_markup_is_well_formed_and_escaped(catalogue):
+    for target in TARGETS:
+        observation, keys = collect_observation(catalogue, observation_id(target))
+        cards = [(key, *value) for key, value in observation.header.items()]
+        html = (
+            markup.observation_head(observation)
+            + markup.observation_pictures(observation, keys)
+            + markup.header_table(cards, len(cards))
+        )
+        assert "b" not in check(html).seen or "<b>robot" not in html
+
+
+@pytest.mark.parametrize("text", ['"><img src=x onerror=alert(1)>', "<script>", "'&amp;"])
+def test_messages_are_escaped(text):
+    for html in (markup.problem(text, text), markup.empty_archive(text)):
+        assert "img" not in check(html).seen
+
+
+def test_links_survive_any_id():
+    for identifier in (SCRIPT_NAME, "a b&c=d#e?f/g+h%20", "é星", '"'):
+        for url, name in (
+            (links.observation_url(identifier), "id"),
+            (links.image_url(identifier, width_px=360, version="1"), "key"),
+        ):
+            assert parse_qs(urlsplit(url).query)[name] == [identifier]
+            assert not set(url) & set("<>\"' #")
+
+
+def test_palette_is_the_previews_own():
+    assert {name: style[0] for name, style in plot.FILTER_STYLES.items()} == {
+        name: style[0] for name, style in FILTER_STYLES.items()
+    }
+    assert plot.OTHER_FILTER_STYLE[0] == OTHER_FILTER_STYLE[0]
+
+
+def test_plots_share_their_time_axis_and_invert_contrast(night):
+    span = plot.make_time_range(night)
+    seeing, strehl = plot.plot_seeing(night, span), plot.plot_strehl(night.observations, span)
+    assert seeing.x_range is strehl.x_range
+    points = sum(
+        len(r.data_source.data["time"]) for r in seeing.renderers if "fwhm" in r.data_source.data
+    )
+    assert points == len(night.seeing)
+    curve = next(o.curve for o in night.observations if o.curve)
+    assert plot.plot_contrast(curve, curve).y_range.flipped
+
+
+def test_nothing_measured_is_no_plot():
+    assert plot.plot_strehl([]) is None
+
+
+@pytest.fixture(scope="module")
+def picture_key():
+    return f"{observation_id(TARGETS[0])}/bright_star/full"
+
+
+def fetch(url):
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), error.read()
+
+
+def test_picture_is_served_as_it_is_in_the_catalogue(server, catalogue, picture_key):
+    status, headers, body = fetch(server + links.image_url(picture_key))
+    assert (status, headers["Content-Type"]) == (200, "image/png")
+    assert body == catalogue.image(picture_key)
+    assert headers["Cache-Control"] == "no-cache"
+    assert headers["Etag"]
+
+
+def test_thumbnail_is_small_and_kept_by_the_browser(server, picture_key):
+    url = server + links.image_url(picture_key, width_px=360, version="7")
+    status, headers, body = fetch(url)
+    assert (status, headers["Content-Type"]) == (200, "image/webp")
+    assert Image.open(io.BytesIO(body)).width == 360
+    assert len(body) < 40_000
+    assert "immutable" in headers["Cache-Control"]
+    assert fetch(url)[2] == body
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "words"),
+    [
+        ("key=nothing", 404, b"no picture nothing"),
+        ("key=../../etc/passwd", 404, b"no picture"),
+        ("", 400, b"Say which picture"),
+        ("key=" + "x" * 600, 400, b"Say which picture"),
+        ("key=nothing&width=361", 400, b""),
+        ("key=nothing&width=-1", 400, b""),
+    ],
+)
+def test_pictures_that_are_not_there_are_answered_with_a_sentence(server, query, status, words):
+    found, headers, body = fetch(f"{server}/image?{query}")
+    assert found == status
+    assert words in body
+    assert "immutable" not in headers.get("Cache-Control", "")
+
+
+def test_server_listens_to_this_machine_alone(server):
+    port = urlsplit(server).port
+    with open("/proc/net/tcp") as table:
+        listening = re.findall(rf"([0-9A-F]{{8}}):{port:04X} 00000000:0000 0A", table.read())
+    assert listening == ["0100007F"]
+
+
+def test_store_keeps_thumbnails_of_a_version_only(catalogue_url, picture_key):
+    source = CatalogueSource(catalogue_url)
+    store = PictureStore(source)
+    first, _ = store.picture(picture_key, 360, "1")
+    assert store.picture(picture_key, 360, "1")[0] is first
+    assert store.picture(picture_key, 360, "")[0] is not first
+    assert store.picture("nothing", 360, "1") is None
+    source.close()
+
+
+def test_bytes_that_are_no_picture_are_told():
+    with pytest.raises(CatalogueError, match="4 bytes that are no picture"):
+        make_thumbnail(b"\x89PNG", 360)
+
+
+def test_catalogue_that_comes_later_is_found(tmp_path, catalogue_url):
+    path = tmp_path / "catalogue.sqlite"
+    source = CatalogueSource(f"sqlite:///{path}")
+    assert not source.was_made()
+    with pytest.raises(CatalogueUnavailableError, match="no catalogue at"):
+        source.get()
+    path.symlink_to(catalogue_url.removeprefix("sqlite:///"))
+    assert source.was_made()
+    assert len(source.get().nights()) == 2
+    source.close()
+    assert CatalogueSource("mongodb://nowhere").was_made()
