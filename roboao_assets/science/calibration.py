@@ -199,8 +199,13 @@ def combine_darks(
         If the frame is smaller than the corner, or a level in it is not finite.
     """
     _require_frames("dark", cube)
-    clip = {"sigma": sigma, "passes": passes, "threads": threads}
-    levels = corner_levels(cube, corner_px=corner_px, **clip)
+
+    def levels_of(frames: NDArray) -> NDArray[np.float32]:
+        return corner_levels(
+            frames, corner_px=corner_px, sigma=sigma, passes=passes, threads=threads
+        )
+
+    levels = levels_of(cube)
     corner_level = 0.0
     offsets = None
     if subtract_corner:
@@ -212,11 +217,13 @@ def combine_darks(
             )
         offsets = levels
         corner_level = float(levels.mean(dtype=np.float64))
-    combined = _combine(_Frames(cube=cube, offsets=offsets), **clip)
+    combined = _combine(
+        _Frames(cube=cube, offsets=offsets), sigma=sigma, passes=passes, threads=threads
+    )
     data = combined.mean
     if subtract_corner:
         # The mean of clipped means is not quite the clipped mean of the mean.
-        left = corner_levels(data[np.newaxis], corner_px=corner_px, **clip)[0]
+        left = levels_of(data[np.newaxis])[0]
         data = data - left
         corner_level += float(left)
     return MasterDark(

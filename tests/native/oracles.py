@@ -53,7 +53,9 @@ def drizzle(frames, order, shifts, *, dark, inverse_flat, weight, bias, scale, p
     if 0 in boundaries:
         snapshots.append((np.full(shape, np.nan), weights.copy()))
     for done, (number, (dx, dy)) in enumerate(zip(order, shifts, strict=True), start=1):
-        value = calibrate(frames[number], None if bias is None else bias[number], dark, inverse_flat)
+        value = calibrate(
+            frames[number], None if bias is None else bias[number], dark, inverse_flat
+        )
         w = np.ones((height, width)) if weight is None else weight.astype(np.float64)
         w = np.where(np.isfinite(value), w, 0.0)
         value = np.where(np.isfinite(value), value, 0.0).astype(np.float64)
@@ -70,7 +72,7 @@ def drizzle(frames, order, shifts, *, dark, inverse_flat, weight, bias, scale, p
 
 
 def overlaps(length, shift, scale, pixfrac):
-    """Matrix (output, raw) of the lengths in which drops and output pixels overlap, in output px."""
+    """Matrix (output, raw) of the lengths in which drops and output pixels overlap (output px)."""
     centre = (np.arange(length) + shift + 0.5) * scale - 0.5
     pixel = np.arange(length * scale)[:, np.newaxis]
     half = 0.5 * pixfrac * scale

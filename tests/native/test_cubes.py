@@ -141,10 +141,14 @@ def test_boxes_of_no_frames_are_none():
     assert boxes.shape == (0, 4, 4)
 
 
-@pytest.mark.parametrize(("x0", "y0", "side"), [(-1, 0, 2), (0, -1, 2), (7, 0, 2), (0, 7, 2), (0, 0, 0)])
+@pytest.mark.parametrize(
+    ("x0", "y0", "side"), [(-1, 0, 2), (0, -1, 2), (7, 0, 2), (0, 7, 2), (0, 0, 0)]
+)
 def test_boxes_outside_the_frame_are_refused(x0, y0, side):
     with pytest.raises(ValueError, match="not inside frames of 8 x 8"):
-        roboao_native.calibrate_boxes(np.zeros((2, 8, 8), np.uint16), x0, y0, side, None, None, None)
+        roboao_native.calibrate_boxes(
+            np.zeros((2, 8, 8), np.uint16), x0, y0, side, None, None, None
+        )
 
 
 @pytest.mark.parametrize("name", ["dark", "inverse_flat", "bias"])
@@ -218,7 +222,9 @@ def test_clipped_mean_with_many_ties(cube, sigma, passes, scale_floor):
 
 @given(hnp.arrays(
     np.float32, odd_shapes,
-    elements=st.one_of(st.floats(-2.0**100, 2.0**100, width=32), st.sampled_from([0.0, -0.0, 1e-40])),
+    elements=st.one_of(
+        st.floats(-2.0**100, 2.0**100, width=32), st.sampled_from([0.0, -0.0, 1e-40])
+    ),
 ))  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_median_of_any_floats(cube):

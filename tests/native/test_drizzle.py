@@ -25,7 +25,9 @@ def star_field(shape, seed=0):
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (13, 7), (33, 40)])
-@pytest.mark.parametrize(("scale", "pixfrac"), [(1, 1.0), (2, 0.45), (2, 1.0), (2, 0.1), (3, 0.7), (4, 0.5)])
+@pytest.mark.parametrize(
+    ("scale", "pixfrac"), [(1, 1.0), (2, 0.45), (2, 1.0), (2, 0.1), (3, 0.7), (4, 0.5)]
+)
 def test_drizzle_is_its_statement(dtype, shape, scale, pixfrac):
     rng = np.random.default_rng(1)
     n = 9
@@ -163,7 +165,8 @@ def test_a_flat_field_stays_flat():
 
 
 @pytest.mark.parametrize("shifts", [
-    [(0.0, 0.0)], [(0.25, -0.125)], [(0.3, 0.41), (-1.7, 2.2)], [(0.1, 0.0), (0.6, 0.5), (2.35, -3.15)],
+    [(0.0, 0.0)], [(0.25, -0.125)], [(0.3, 0.41), (-1.7, 2.2)],
+    [(0.1, 0.0), (0.6, 0.5), (2.35, -3.15)],
 ])  # fmt: skip
 @pytest.mark.parametrize("pixfrac", [0.45, 0.9])
 def test_as_stsci_drizzles(shifts, pixfrac):

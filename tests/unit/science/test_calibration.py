@@ -17,7 +17,9 @@ SIDE = 192
 
 def pattern(rng, amplitude):
     y, x = np.mgrid[:SIDE, :SIDE]
-    return amplitude * (np.sin(x / 17.0) + np.cos(y / 23.0)) + rng.normal(0, amplitude, (SIDE, SIDE))
+    return amplitude * (np.sin(x / 17.0) + np.cos(y / 23.0)) + rng.normal(
+        0, amplitude, (SIDE, SIDE)
+    )
 
 
 def hit(rng, cube, share):
@@ -73,7 +75,9 @@ def test_bias_drift_of_the_mode_darks_is_removed_frame_by_frame():
     assert abs(np.mean(error)) < 1.5  # the clipped mean of a pattern, against its mean
     np.testing.assert_allclose(master.frame_levels - master.frame_levels.mean(),
                                drift - drift.mean(), atol=1.0)  # fmt: skip
-    assert master.corner_level == pytest.approx(2000 + drift.mean() + truth[-50:, -50:].mean(), abs=2)
+    assert master.corner_level == pytest.approx(
+        2000 + drift.mean() + truth[-50:, -50:].mean(), abs=2
+    )
 
 
 def test_dark_keeps_its_level_when_told_to():
