@@ -145,7 +145,7 @@ def _reduce(
     failures: dict[str, StageOutcome] = {}
     check_wanted = bool(context.selected_asset_check_keys)
     try:
-        with location.cluster.connect() as client:
+        with location.cluster.connect(len(tasks)) as client:
             run = ObservationRun(client, rules)
             for done, (observation, outcomes) in enumerate(run.outcomes(tasks), 1):
                 for outcome in outcomes:

@@ -5,6 +5,7 @@ setting `dask_scheduler`, an existing scheduler, shared with other runs.
 """
 
 import functools
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -51,8 +52,13 @@ class ObservationCluster:
         return not self.settings.dask_scheduler
 
     @contextmanager
-    def connect(self) -> Iterator[Client]:
+    def connect(self, n_tasks: int) -> Iterator[Client]:
         """Yield a client whose workers were asked for their code; closed afterwards.
+
+        Parameters
+        ----------
+        n_tasks : int
+            No more local workers are started than there are tasks.
 
         Raises
         ------
@@ -62,7 +68,8 @@ class ObservationCluster:
         with dask.config.set(LOCAL_CONFIG if self.is_local else {}):
             try:
                 resources = dg.build_resources(
-                    {"dask": dask_resource}, resource_config={"dask": {"config": self._config()}}
+                    {"dask": dask_resource},
+                    resource_config={"dask": {"config": self._config(n_tasks)}},
                 )
                 opened = resources.__enter__()
             except Exception as error:
@@ -74,13 +81,15 @@ class ObservationCluster:
             finally:
                 resources.__exit__(None, None, None)
 
-    def _config(self) -> dict[str, Any]:
+    def _config(self, n_tasks: int) -> dict[str, Any]:
         if self.is_local:
             options = {
-                "n_workers": self.settings.workers,
+                "n_workers": max(1, min(self.settings.workers, n_tasks)),
                 "threads_per_worker": 1,
                 "processes": True,
                 "dashboard_address": None,
+                # What goes wrong with a worker comes back as the failure of its observation.
+                "silence_logs": logging.ERROR,
             }
             return {"cluster": {"local": options}, "client": {"set_as_default": False}}
         address = self.settings.dask_scheduler

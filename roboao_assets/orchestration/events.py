@@ -1,10 +1,12 @@
 """Stage outcomes as Dagster events: data versions, figures, small inline pictures."""
 
 import base64
+import io
 import math
 from typing import Any
 
 import dagster as dg
+from PIL import Image
 
 from roboao_assets.pipelines.outcome import StageOutcome
 
@@ -13,8 +15,9 @@ from roboao_assets.pipelines.outcome import StageOutcome
 # made fresh products look stale.
 DATA_VERSION_TAG = "dagster/data_version"
 
-# An inline picture is a row of the event log: larger ones stay in the archive.
-MAX_PREVIEW_BYTES = 64_000
+# An inline picture is part of a row of the event log: the archive has the large one.
+MAX_PREVIEW_BYTES = 50_000
+_THUMBNAIL_PX = 320
 
 
 def outcome_metadata(outcome: StageOutcome) -> dict[str, Any]:
@@ -38,14 +41,20 @@ def _figure(value: Any) -> str | int | float:
 
 
 def preview_metadata(png: bytes, name: str) -> dg.MetadataValue:
-    """Return a picture that the pages show inline, or the reason why it is not shown."""
-    if len(png) > MAX_PREVIEW_BYTES:
-        return dg.MetadataValue.text(
-            f"{len(png) // 1000} kB: too large to be shown inline, see the archive"
-        )
-    return dg.MetadataValue.md(
-        f"![{name}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"
-    )
+    """Return a picture, made small if need be, that the pages show inline."""
+    kind, picture = ("png", png) if len(png) <= MAX_PREVIEW_BYTES else ("jpeg", _thumbnail(png))
+    encoded = base64.b64encode(picture).decode("ascii")
+    return dg.MetadataValue.md(f"![{name}](data:image/{kind};base64,{encoded})")
+
+
+def _thumbnail(png: bytes) -> bytes:
+    with Image.open(io.BytesIO(png)) as full:
+        small = full.convert("RGB")
+    # At this size a JPEG of pure noise has less than MAX_PREVIEW_BYTES.
+    small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=80)
+    return file.getvalue()
 
 
 def materialize_result(outcome: StageOutcome) -> dg.MaterializeResult:

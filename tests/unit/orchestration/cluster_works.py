@@ -15,6 +15,8 @@ def do_what_the_name_says(rules: TaskRules, task: ObservationTask) -> list[Stage
     tell_begun(rules, task)
     name = task.observation
     if name.startswith("kills_its_worker"):
+        # Its word that it has begun goes out a moment later than said.
+        time.sleep(0.5)
         os._exit(9)
     if name.startswith("hangs"):
         time.sleep(600)

@@ -1,10 +1,12 @@
+import base64
+import io
 import math
 
 import dagster as dg
 import numpy as np
+from PIL import Image
 
 from roboao_assets.orchestration.events import (
-    MAX_PREVIEW_BYTES,
     failure_observation,
     materialization,
     materialize_result,
@@ -36,9 +38,16 @@ def test_figures_that_json_or_dagster_do_not_know():
     assert [event.metadata[name].value for name in "abc"] == ["nan", 2.0, 3]
 
 
-def test_a_large_picture_stays_out_of_the_event_log():
-    event = materialization("obs", outcome(preview_png=b"x" * (MAX_PREVIEW_BYTES + 1)))
-    assert "too large" in event.metadata["preview"].value
+def test_a_large_picture_is_made_small():
+    noise = np.random.default_rng(1).integers(0, 255, (900, 700, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    text = materialization("obs", outcome(preview_png=file.getvalue())).metadata["preview"].value
+    head, encoded = text.rstrip(")").split(",")
+    assert head == "![strehl_ratio](data:image/jpeg;base64"
+    assert len(encoded) < 100_000
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as small:
+        assert small.size == (249, 320)
 
 
 def test_a_night_product():
