@@ -72,7 +72,7 @@ def version() -> None:
 @app.command()
 def simulate(
     night: Night,
-    targets: Annotated[int, typer.Option(min=0, help="Science observations.")] = 6,
+    targets: Annotated[int, typer.Option(min=1, help="Science observations.")] = 6,
     frames: Annotated[int, typer.Option(min=1, help="Frames of an observation.")] = 90,
     size: Annotated[int, typer.Option(help="Side of a frame: 256 or 1024 px.")] = 256,
     seed: Annotated[int, typer.Option(help="Same seed, same night.")] = 1,
@@ -87,10 +87,11 @@ def simulate(
         _stop(f"--size is 256 (quarter frame) or 1024 (full frame), not {size}")
     root = _raw_root(load_settings(), raw_root)
     with Progress(console=console) as progress:
-        task = progress.add_task(f"simulating {night}", total=None)
+        task = progress.add_task(f"simulating {night}", total=1.0)
 
-        def show(done: int, total: int, what: str) -> None:
-            progress.update(task, completed=done, total=total, description=f"writing {what}")
+        def show(part: float, what: str) -> None:
+            progress.update(task, completed=part)
+            progress.console.print(f"[dim]written[/] {what}", soft_wrap=True)
 
         folder = simulate_night(
             root,

@@ -15,7 +15,11 @@ from roboao_assets.science.errors import NoStarError, NotEnoughFramesError
 from roboao_assets.science.frame_calibration import FrameCalibration, fill_bad_pixels
 from roboao_assets.science.guide_star import GuideStar, find_guide_star
 from roboao_assets.science.instrument import InstrumentProfile
-from roboao_assets.science.registration import border_levels, measure_frames
+from roboao_assets.science.registration import (
+    border_levels,
+    measure_frames,
+    telescope_transfer,
+)
 
 Classification = Literal["high_flux", "faint", "zero_flux", "failed"]
 
@@ -106,6 +110,8 @@ class BrightStarStack:
         Position of the lock star in the stacks (0-based drizzled px).
     saturated_frames : int
         Frames in which the guide star reaches the saturation level.
+    peak_snr : float
+        Median signal-to-noise of the brightest speckle; see `registration.PEAK_SNR`.
     """
 
     classification: Classification
@@ -118,6 +124,7 @@ class BrightStarStack:
     lock_x: float = float("nan")
     lock_y: float = float("nan")
     saturated_frames: int = 0
+    peak_snr: float = 0.0
 
 
 class FrameAverager:
@@ -229,7 +236,13 @@ def stack_bright_star(
     boxes, left, top = _cut_boxes(frames, star, averager.bias, calibration, profile, options)
     measures = measure_frames(
         boxes,
-        core_sigma_px=core_sigma_px(profile, wavelength_nm),
+        telescope_transfer(
+            boxes.shape[1],
+            plate_scale_arcsec=profile.plate_scale_arcsec,
+            wavelength_nm=wavelength_nm,
+            primary_diameter_m=profile.primary_diameter_m,
+            secondary_diameter_m=profile.secondary_diameter_m,
+        ),
         search_half_px=boxes.shape[1] * _SEARCH_FRACTION / 2,
         rounds=options.registration_rounds,
         threads=options.threads,
@@ -254,6 +267,7 @@ def stack_bright_star(
         table=table,
         stacks={},
         saturated_frames=int((peaks >= profile.saturation_adu).sum()),
+        peak_snr=measures.peak_snr,
     )
     if snr < options.zero_flux_snr or not table.used.any():
         reason = (
@@ -272,12 +286,6 @@ def without_nonfinite(frames: NDArray) -> tuple[NDArray, NDArray[np.bool_]]:
     if finite.all():
         return frames, finite
     return np.where(finite[:, None, None], frames, np.zeros((), frames.dtype)), finite
-
-
-def core_sigma_px(profile: InstrumentProfile, wavelength_nm: float) -> float:
-    """Gaussian width of the diffraction core (raw px): 0.42 lambda / D."""
-    radians = 0.42 * wavelength_nm * 1e-9 / profile.primary_diameter_m
-    return float(np.degrees(radians) * 3600 / profile.plate_scale_arcsec)
 
 
 def classify(snr: float, sampled_frames: int, options: StackOptions) -> Classification:

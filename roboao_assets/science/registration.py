@@ -1,10 +1,16 @@
 """Where the star stands in each frame, to a fraction of a pixel, and how sharp it is.
 
-Frames are measured in a box round the guide star, in Fourier space: a matched
-filter of the size of the diffraction core gives peak and quality, and the
-cross-correlation with the mean of all frames, evaluated on a finer grid by a
-matrix Fourier transform, gives the shift (Guizar-Sicairos, Thurman & Fienup 2008,
-doi:10.1364/OL.33.000156).
+Frames are measured in a box round the guide star, in Fourier space. The
+correlation with the diffraction-limited PSF peaks at the star's brightest speckle:
+its height gives the quality of the frame. The correlation with the mean of all
+frames says which of two stars it is, and where a faint one stands. Both are
+evaluated off the pixel grid by a matrix Fourier transform (Guizar-Sicairos, Thurman
+& Fienup 2008, doi:10.1364/OL.33.000156).
+
+Lucky imaging stacks frames on their brightest speckle (Law, Mackay & Baldwin 2006,
+doi:10.1051/0004-6361:20053695). That is the sharper choice only while the speckle
+stands out of the photon noise: below `PEAK_SNR` frames stay where the correlation
+with the mean puts them.
 """
 
 from dataclasses import dataclass
@@ -13,11 +19,19 @@ import numpy as np
 import pyfftw
 from numpy.typing import NDArray
 
+from roboao_assets.science.diffraction import annular_otf
+
 # Half-width (raw px) and step of the fine grid on which a correlation peak is found.
 # The peak is smooth on the scale of the core (> 2 px), so that a parabola through
 # points 1/8 px apart is right to a thousandth of a pixel.
 _FINE_HALF_PX = 1.0
 _FINE_STEP_PX = 0.125
+# The brightest speckle is looked for this far (px) from where the mean correlates best.
+_SPECKLE_REACH_PX = 2
+# Median signal-to-noise of the filtered peak from which frames are put on it.
+PEAK_SNR = 20.0
+# Fewer frequencies than this beyond the cut-off do not measure the noise.
+_MIN_NOISE_FREQUENCIES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +43,25 @@ class FrameMeasures:
     x, y : ndarray of float64
         Position of the star in the box (px).
     quality : ndarray of float32
-        Peak of the star filtered with the diffraction core over its flux: larger is sharper.
+        Peak of the correlation with the diffraction-limited PSF over the flux, 1 for a star
+        at the diffraction limit: larger is sharper.
     flux : ndarray of float32
         Star's flux in the box above the box's border (ADU).
+    peak_snr : float
+        Median signal-to-noise of that peak.
     """
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     quality: NDArray[np.float32]
     flux: NDArray[np.float32]
+    peak_snr: float
 
 
 def measure_frames(
     boxes: NDArray[np.float32],
+    transfer: NDArray[np.float32],
     *,
-    core_sigma_px: float,
     search_half_px: float,
     rounds: int = 2,
     threads: int = 1,
@@ -54,8 +72,8 @@ def measure_frames(
     ----------
     boxes : ndarray of float32, shape (n, side, side)
         Calibrated cut-outs round the guide star, the same for all frames.
-    core_sigma_px : float
-        Gaussian width of the diffraction core (0.42 lambda / D in px).
+    transfer : ndarray of float32, shape (side, side // 2 + 1)
+        Transfer function of the telescope, see `telescope_transfer`.
     search_half_px : float
         The star is looked for this far from the middle of the box.
     rounds : int
@@ -69,28 +87,35 @@ def measure_frames(
     """
     number, side, _ = boxes.shape
     if number == 0:
-        empty = np.zeros(0)
+        nothing = np.zeros(0)
         none = np.zeros(0, np.float32)
-        return FrameMeasures(x=empty, y=empty.copy(), quality=none, flux=none.copy())
+        return FrameMeasures(x=nothing, y=nothing, quality=none, flux=none, peak_snr=0.0)
     stars = boxes - border_levels(boxes)[:, None, None]
     flux = stars.sum(axis=(1, 2), dtype=np.float64).astype(np.float32)
     spectra = pyfftw.interfaces.numpy_fft.rfft2(stars, threads=threads)
-    core = core_spectrum(side, core_sigma_px)
+    smooth = spectra * transfer
     filtered = pyfftw.interfaces.numpy_fft.irfft2(
-        spectra * core, s=(side, side), axes=(1, 2), threads=threads
+        smooth, s=(side, side), axes=(1, 2), threads=threads
     )
-    y, x, peak = _whole_pixel_peaks(filtered, search_half_px)
-    y, x, peak = _fine_peaks(spectra * core, y, x)
-    quality = (peak / np.maximum(flux, 1e-6)).astype(np.float32)
-    weights = np.clip(quality, 0, None) * np.clip(flux, 0, None)
+    y, x, _ = _whole_pixel_peaks(filtered, search_half_px)
+    y, x, peak = _fine_peaks(smooth, y, x)
+    weights = np.clip(peak, 0, None)
     for _ in range(rounds):
-        template = _mean_spectrum(spectra, y, x, weights)
+        template = _mean_spectrum(smooth, y, x, weights)
         # The mean's own peak says where in the star "the position" is.
         origin = np.zeros(1)
-        peak_y, peak_x, _ = _fine_peaks((template * core)[None], origin, origin)
-        y, x, _ = _fine_peaks(spectra * np.conj(template) * core, y, x)
+        peak_y, peak_x, _ = _fine_peaks(template[None], origin, origin)
+        y, x, _ = _fine_peaks(spectra * np.conj(template), y, x)
         y, x = y + peak_y, x + peak_x
-    return FrameMeasures(x=x, y=y, quality=quality, flux=flux)
+    near_y, near_x = _nearby_peaks(filtered, y, x)
+    near_y, near_x, peak = _fine_peaks(smooth, near_y, near_x)
+    noise = _peak_noise(stars, spectra, flux, transfer, near_y, near_x)
+    peak_snr = float(np.median(peak / noise))
+    if peak_snr >= PEAK_SNR:
+        y, x = near_y, near_x
+    perfect = np.sum(transfer_psf(transfer) ** 2)
+    quality = (peak / np.maximum(flux, 1e-6) / perfect).astype(np.float32)
+    return FrameMeasures(x=x, y=y, quality=quality, flux=flux, peak_snr=peak_snr)
 
 
 def border_levels(boxes: NDArray[np.float32], width_px: int = 3) -> NDArray[np.float32]:
@@ -106,11 +131,64 @@ def border_levels(boxes: NDArray[np.float32], width_px: int = 3) -> NDArray[np.f
     return np.median(border, axis=1)
 
 
-def core_spectrum(side: int, sigma_px: float) -> NDArray[np.float32]:
-    """Real transform, shape (side, side // 2 + 1), of a Gaussian core of unit sum at the origin."""
-    fy = np.fft.fftfreq(side)[:, None]
-    fx = np.fft.rfftfreq(side)[None, :]
-    return np.exp(-2 * (np.pi * sigma_px) ** 2 * (fy**2 + fx**2)).astype(np.float32)
+def telescope_transfer(
+    side: int,
+    *,
+    plate_scale_arcsec: float,
+    wavelength_nm: float,
+    primary_diameter_m: float,
+    secondary_diameter_m: float,
+) -> NDArray[np.float32]:
+    """Transfer function of the annular aperture, as a real transform stores it.
+
+    Parameters
+    ----------
+    side : int
+        Of the box (px).
+    plate_scale_arcsec, wavelength_nm, primary_diameter_m, secondary_diameter_m : float
+
+    Returns
+    -------
+    ndarray of float32, shape (side, side // 2 + 1)
+        1 at frequency 0, 0 beyond the cut-off D / lambda.
+    """
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :])
+    return annular_otf(
+        frequency / plate_scale_arcsec, wavelength_nm, primary_diameter_m, secondary_diameter_m
+    ).astype(np.float32)
+
+
+def transfer_psf(transfer: NDArray[np.float32]) -> NDArray[np.float64]:
+    """PSF of a transfer function, unit sum, its peak at (0, 0); shape (side, side)."""
+    side = transfer.shape[0]
+    return np.fft.irfft2(transfer, s=(side, side))
+
+
+def _peak_noise(
+    stars: NDArray[np.float32],
+    spectra: NDArray[np.complex64],
+    flux: NDArray[np.float32],
+    transfer: NDArray[np.float32],
+    y: NDArray[np.float64],
+    x: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Noise of the filtered image at (y, x) of each frame, shape (n,).
+
+    Beyond the cut-off of the telescope there is nothing but noise, and its power there is
+    the sum of the variances of all pixels. What the border's noise does not explain is
+    photon noise, in proportion to the light.
+    """
+    number, side, _ = stars.shape
+    scatter = 1.4826 * border_levels(np.abs(stars))
+    psf2 = transfer_psf(transfer) ** 2
+    variance = scatter.astype(np.float64) ** 2 * psf2.sum()
+    beyond = transfer == 0
+    if beyond.sum() >= _MIN_NOISE_FREQUENCIES:
+        power = np.mean(np.abs(spectra[:, beyond]) ** 2, axis=1)
+        per_light = np.maximum(power - side**2 * scatter**2, 0) / np.maximum(flux, 1e-6)
+        light = _evaluate(spectra * np.fft.rfft2(psf2).astype(np.complex64), y, x)
+        variance += per_light * np.maximum(light, 0)
+    return np.sqrt(np.maximum(variance, 1e-12))
 
 
 def _whole_pixel_peaks(
@@ -125,6 +203,33 @@ def _whole_pixel_peaks(
     best = flat.argmax(axis=1)
     y, x = np.unravel_index(best, window.shape[1:])
     return (y + low).astype(float), (x + low).astype(float), flat[np.arange(number), best]
+
+
+def _nearby_peaks(
+    images: NDArray[np.float32], y: NDArray[np.float64], x: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Brightest pixel of each image within `_SPECKLE_REACH_PX` of (y, x)."""
+    number, side, _ = images.shape
+    reach = _SPECKLE_REACH_PX
+    across = np.arange(-reach, reach + 1)
+    rows = np.clip(np.rint(y).astype(int)[:, None] + across, 0, side - 1)
+    columns = np.clip(np.rint(x).astype(int)[:, None] + across, 0, side - 1)
+    every = np.arange(number)
+    near = images[every[:, None, None], rows[:, :, None], columns[:, None, :]]
+    at_y, at_x = np.unravel_index(near.reshape(number, -1).argmax(axis=1), near.shape[1:])
+    return rows[every, at_y].astype(float), columns[every, at_x].astype(float)
+
+
+def _evaluate(
+    spectra: NDArray[np.complex64], y: NDArray[np.float64], x: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Value of the inverse transform of each spectrum at the whole pixel next to (y, x)."""
+    side = spectra.shape[1]
+    fx = np.fft.rfftfreq(side)
+    twice = np.where((fx == 0) | (fx == 0.5), 1.0, 2.0)
+    to_y = np.exp(2j * np.pi * np.rint(y)[:, None] * np.fft.fftfreq(side)).astype(np.complex64)
+    to_x = (np.exp(2j * np.pi * np.rint(x)[:, None] * fx) * twice).astype(np.complex64)
+    return np.einsum("ny,nyx,nx->n", to_y, spectra, to_x, optimize=True).real / side**2
 
 
 def _fine_peaks(

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from roboao_assets.science.registration import (
     border_levels,
-    core_spectrum,
     measure_frames,
+    telescope_transfer,
+    transfer_psf,
 )
 
 
@@ -23,9 +24,20 @@ def star_boxes(x, y, *, side=128, peak=500.0, noise=0.0, core=1.1, seed=0):
     return (boxes + rng.normal(0, noise, boxes.shape)).astype(np.float32)
 
 
+def transfer(side):
+    """Of the 1.85 m telescope at 765 nm."""
+    return telescope_transfer(
+        side,
+        plate_scale_arcsec=0.0351594,
+        wavelength_nm=765,
+        primary_diameter_m=1.85,
+        secondary_diameter_m=0.879,
+    )
+
+
 def measure(boxes, **changes):
-    options = {"core_sigma_px": 1.02, "search_half_px": 25} | changes
-    return measure_frames(boxes, **options)
+    options = {"search_half_px": 25} | changes
+    return measure_frames(boxes, transfer(boxes.shape[1]), **options)
 
 
 @given(
@@ -91,11 +103,24 @@ def test_threads_do_not_matter():
     np.testing.assert_allclose(one.x, two.x, atol=1e-6)
 
 
-def test_core_spectrum_is_the_transform_of_a_unit_gaussian():
-    side, sigma = 64, 1.3
-    rows = np.fft.fftfreq(side, 1 / side)
-    gaussian = np.exp(-(rows[:, None] ** 2 + rows**2) / 2 / sigma**2) / (2 * np.pi * sigma**2)
-    np.testing.assert_allclose(core_spectrum(side, sigma), np.fft.rfft2(gaussian).real, atol=5e-4)
+def test_star_at_the_diffraction_limit_has_quality_one():
+    psf = np.fft.fftshift(transfer_psf(transfer(128)))
+    measured = measure((1e5 * psf[None]).astype(np.float32))
+    # The border takes a little of the PSF's wings for sky.
+    np.testing.assert_allclose(measured.quality, 1, rtol=0.03)
+    np.testing.assert_allclose([measured.x[0], measured.y[0]], 64, atol=1e-3)
+
+
+def test_noise_of_the_peak():
+    # Photon noise in proportion to the light on a read noise of 5.
+    rng = np.random.default_rng(2)
+    psf = np.fft.fftshift(transfer_psf(transfer(64)))
+    light = np.broadcast_to(3e4 * np.clip(psf, 0, None), (400, 64, 64))
+    boxes = 4 * rng.poisson(light / 4) + rng.normal(0, 5, light.shape)
+    filtered = np.fft.irfft2(np.fft.rfft2(boxes) * transfer(64), s=(64, 64))
+    peak = filtered[:, 32, 32]
+    measured = measure(boxes.astype(np.float32))
+    assert measured.peak_snr == pytest.approx(peak.mean() / peak.std(), rel=0.12)
 
 
 @pytest.mark.parametrize("side", [8, 20, 65])
