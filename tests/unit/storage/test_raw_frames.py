@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from roboao_assets.storage.raw_frames import (
     file_record,
     read_frames,
 )
+from roboao_assets.storage.raw_header import parse_facts, read_header
 
 METHODS = [
     pytest.param(
@@ -403,3 +405,35 @@ def test_memory_goes_with_the_last_view(write_raw):
     del cube
     gc.collect()
     np.testing.assert_array_equal(view, expected)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("pattern", "dtype"),
+    [
+        ("emccd/*_C1.fits", np.uint16),
+        ("pharo/pharo_ca1_cube.fits", np.float32),
+        ("astrometry/*.fit*", None),
+        ("cosmic/*.fits", np.float32),
+    ],
+)
+def test_observed_files_are_read_as_the_reference_reader_reads_them(
+    real_data, tmp_path, pattern, dtype
+):
+    files = sorted(real_data.glob(pattern))
+    assert files
+    for file in files:
+        with warnings.catch_warnings():
+            # The DSS headers are older than the standard astropy holds them to.
+            warnings.simplefilter("ignore")
+            with fits.open(file) as units:
+                images = [unit.data for unit in units if unit.data is not None]
+        expected = np.concatenate([i.reshape(-1, *i.shape[-2:]) for i in images])
+        path = tmp_path / f"{file.stem}.fits.bz2"
+        path.write_bytes(bz2.compress(file.read_bytes(), 1))
+        cube = read_frames([path])
+        assert cube.frames.dtype == (dtype or cube.frames.dtype)
+        np.testing.assert_array_equal(cube.frames, expected.astype(cube.frames.dtype))
+        assert count_frames([path]) == (len(expected),)
+        parse_facts(read_header(path))
+        assert cube.header.tostring() == read_header(path).tostring()
