@@ -136,7 +136,7 @@ def detect_candidates(
     snr_threshold: float = 5.0,
     max_candidates: int = 5,
 ) -> tuple[Candidate, ...]:
-    """Find companions in the residual of a frame, most significant first.
+    """Find companions in the residual of a frame, brightest first.
 
     The brightest significant peak is fitted (position and contrast) with what the subtraction
     leaves of a scaled and shifted copy of the star itself, so that the flux which the
@@ -189,7 +189,7 @@ def detect_candidates(
             )
         )
         residual = residual - contrast * model
-    return tuple(sorted(candidates, key=lambda c: (c.false_alarm_probability, -c.snr)))
+    return tuple(sorted(candidates, key=lambda candidate: candidate.contrast_mag))
 
 
 def _brightest_peak(
