@@ -6,18 +6,21 @@ by itself, and an observation passes through its stages in one worker's memory.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import dagster as dg
 
+from roboao_assets.orchestration.claims import release_claims
 from roboao_assets.orchestration.cluster import ClusterError
 from roboao_assets.orchestration.events import (
     failure_observation,
     materialization,
     strehl_flag_evaluation,
 )
+from roboao_assets.orchestration.failures import failure_of, is_transient
+from roboao_assets.orchestration.night_preparation import prepare_night
 from roboao_assets.orchestration.night_stage import OWNERS
-from roboao_assets.orchestration.observation_runs import ObservationRun
+from roboao_assets.orchestration.observation_runs import ABANDONED, ObservationRun
 from roboao_assets.orchestration.observation_task import ObservationTask, TaskRules
 from roboao_assets.orchestration.resources import CodeLocation, StageConfig
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
@@ -48,13 +51,15 @@ def build_observation_products(location: CodeLocation) -> list[dg.AssetsDefiniti
         # Everything is logged as it happens; the generator yields no output.
         yield from ()
         wanted = {key.to_user_string() for key in context.selected_asset_keys}
-        stages = tuple(stage for stage in OBSERVATION_STAGES if stage in wanted)
+        # Asked for the check alone, the stage that it looks at tells what it had made.
+        stages = tuple(s for s in OBSERVATION_STAGES if s in wanted) or ("strehl_ratio",)
         tasks = [
             ObservationTask(
                 night=partitions.manifest.night_by_observation[o], observation=o, stages=stages
             )
             for o in context.partition_keys
         ]
+        _prepare_nights(context, location, dict.fromkeys(task.night for task in tasks))
         failures = _reduce(context, location, tasks, config.force)
         if failures:
             raise _failure(failures, len(tasks))
@@ -136,38 +141,53 @@ def _reduce(
     force: bool,
 ) -> dict[str, StageOutcome]:
     """Reduce `tasks`, log every outcome; return the first failed stage of each failed one."""
+    settings = location.settings
     rules = TaskRules(
         run_id=context.run_id,
-        settings_json=location.settings.model_dump_json(),
+        owner=f"run {context.run.root_run_id or context.run_id}",
+        settings_json=settings.model_dump_json(),
         force=force,
-        time_limit_s=location.settings.stage_timeout_s,
+        time_limit_s=settings.stage_timeout_s,
     )
     failures: dict[str, StageOutcome] = {}
-    check_wanted = bool(context.selected_asset_check_keys)
     try:
         with location.cluster.connect(len(tasks)) as client:
             run = ObservationRun(client, rules)
-            for done, (observation, outcomes) in enumerate(run.outcomes(tasks), 1):
-                for outcome in outcomes:
-                    _log(context, observation, outcome, check_wanted)
-                failed = next((o for o in outcomes if not o.succeeded), None)
-                if failed is not None:
-                    failures[observation] = failed
-                context.log.info(f"{done} of {len(tasks)}: {observation}")
+            try:
+                for done, (observation, outcomes) in enumerate(run.outcomes(tasks), 1):
+                    for outcome in outcomes:
+                        _log(context, observation, outcome)
+                    failed = next((o for o in outcomes if not o.succeeded), None)
+                    if failed is not None:
+                        failures[observation] = failed
+                    context.log.info(f"{done} of {len(tasks)}: {observation}")
+            finally:
+                abandoned = [o for o, f in failures.items() if f.error_type in ABANDONED]
+                release_claims(settings, rules.owner, [*run.in_flight, *abandoned])
     except ClusterError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     return failures
 
 
-def _log(
-    context: dg.AssetExecutionContext, observation: str, outcome: StageOutcome, check_wanted: bool
+def _prepare_nights(
+    context: dg.AssetExecutionContext, location: CodeLocation, nights: Iterable[str]
 ) -> None:
+    settings = location.settings
+    for name in nights:
+        for outcome in prepare_night(settings, name):
+            context.log.info(f"{outcome.stage} of {name}: {outcome.status} {outcome.reason}")
+            if is_transient(outcome):
+                raise failure_of(outcome, name, context.retry_number + 1)
+
+
+def _log(context: dg.AssetExecutionContext, observation: str, outcome: StageOutcome) -> None:
     if not outcome.succeeded:
         context.log.error(f"{observation}: {outcome.stage}: {outcome.reason}")
         context.log_event(failure_observation(observation, outcome))
         return
-    context.log_event(materialization(observation, outcome))
-    if check_wanted and outcome.stage == "strehl_ratio":
+    if dg.AssetKey(outcome.stage) in context.selected_asset_keys:
+        context.log_event(materialization(observation, outcome))
+    if context.selected_asset_check_keys and outcome.stage == "strehl_ratio":
         context.log_event(strehl_flag_evaluation(observation, outcome))
 
 

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 _POLL_S = 1.0
 _RESTART_TIMEOUT_S = 30
 _MAX_SENT_AGAIN = 5
+# Error types of failures after which nobody gave the observation's claim back.
+ABANDONED = ("TimeLimit", "KilledWorker")
 _LOST_STATES = ("cancelled", "lost")
 
 
@@ -66,6 +68,11 @@ class ObservationRun:
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _ended: "queue.SimpleQueue[str]" = field(default_factory=queue.SimpleQueue)
     _workers_seen_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def in_flight(self) -> list[str]:
+        """Observations that were sent and of which nothing came back."""
+        return [flight.task.observation for flight in self._flights.values()]
 
     def outcomes(
         self, tasks: Sequence[ObservationTask]

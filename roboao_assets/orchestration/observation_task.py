@@ -43,9 +43,23 @@ class ObservationTask:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRules:
-    """What is the same for all observations of a run."""
+    """What is the same for all observations of a run.
+
+    Attributes
+    ----------
+    run_id : str
+        Of the Dagster run.
+    owner : str
+        In whose name the observations are claimed: the same for a run and its retries.
+    settings_json : str
+    force : bool
+        Make also what is up to date.
+    time_limit_s : float
+        For one observation, from its beginning on a worker.
+    """
 
     run_id: str
+    owner: str
     settings_json: str
     force: bool
     time_limit_s: float
@@ -73,6 +87,7 @@ def reduce_on_worker(rules: TaskRules, task: ObservationTask) -> list[StageOutco
         task.observation,
         task.stages,
         rules.force,
+        owner=rules.owner,
     )
 
 

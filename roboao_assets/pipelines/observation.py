@@ -29,6 +29,9 @@ _STAGES: dict[str, tuple[Stage, str]] = {
 }
 OBSERVATION_STAGES = tuple(_STAGES)
 
+# What an owner claims of an observation.
+CLAIM = "reduction"
+
 # What a stage cannot do without. The previews only gain by a Strehl ratio.
 _NEEDS = {
     "strehl_ratio": ("bright_star_stack",),
@@ -45,6 +48,7 @@ def reduce_observation(
     stages: tuple[str, ...] = OBSERVATION_STAGES,
     force: bool = False,
     on_frames: FrameProgress | None = None,
+    owner: str = "",
 ) -> list[StageOutcome]:
     """Make the products `stages` of one observation.
 
@@ -64,6 +68,9 @@ def reduce_observation(
         Make also what is up to date.
     on_frames : callable, optional
         Told the number of frames read so far.
+    owner : str
+        Who reduces it: no other owner may at the same time, the same may begin again
+        (after its worker died, say). By default this process.
 
     Returns
     -------
@@ -76,9 +83,9 @@ def reduce_observation(
         settings = Settings.model_validate_json(settings_json)
         with open_workspace(settings) as ws:
             ctx = open_context(ws, night, observation, force, on_frames)
-            owner = f"{socket.gethostname()}:{os.getpid()}"
+            claimant = owner or f"{socket.gethostname()}:{os.getpid()}"
             if not ws.catalogue.claim(
-                observation, "reduction", owner, ttl_s=settings.stage_timeout_s
+                observation, CLAIM, claimant, ttl_s=settings.stage_timeout_s
             ):
                 raise RawDataError(
                     f"{observation} is being reduced by another run; it is left to that one"
@@ -86,7 +93,7 @@ def reduce_observation(
             try:
                 outcomes += _run(ctx, wanted)
             finally:
-                ws.catalogue.release(observation, "reduction", owner)
+                ws.catalogue.release(observation, CLAIM, claimant)
         return StageOutcome(stage=wanted[0], status="done")
 
     outcomes: list[StageOutcome] = []

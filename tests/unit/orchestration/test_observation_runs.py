@@ -23,7 +23,9 @@ def task(name):
 
 
 def rules(run_id="run", time_limit_s=60.0):
-    return TaskRules(run_id=run_id, settings_json="{}", force=False, time_limit_s=time_limit_s)
+    return TaskRules(
+        run_id=run_id, owner=run_id, settings_json="{}", force=False, time_limit_s=time_limit_s
+    )
 
 
 @pytest.fixture(scope="module")
