@@ -102,16 +102,17 @@ void add_terms(const Term *terms, std::size_t count, double *sums) {
         }
         // What they do not all have in common, each by itself; that may be everything.
         if (together == 1 || begin >= end) begin = end = terms[0].begin;
-        const double *from[4] = {};
-        double areas[4] = {};
         for (std::size_t i = 0; i < together; ++i) {
-            const Term &term = terms[i];
-            add_part(term, term.begin, std::min(begin, term.end), sums);
-            add_part(term, std::max(end, term.begin), term.end, sums);
-            from[i] = term.source + (begin - term.moved);
-            areas[i] = term.area;
+            add_part(terms[i], terms[i].begin, std::min(begin, terms[i].end), sums);
+            add_part(terms[i], std::max(end, terms[i].begin), terms[i].end, sums);
         }
         if (begin < end) {
+            const double *from[4] = {};
+            double areas[4] = {};
+            for (std::size_t i = 0; i < together; ++i) {
+                from[i] = terms[i].source + (begin - terms[i].moved);
+                areas[i] = terms[i].area;
+            }
             const auto size = static_cast<std::size_t>(end - begin);
             if (together == 4) add_four(from, areas, size, sums + begin);
             else add_two(from, areas, size, sums + begin);
