@@ -227,7 +227,8 @@ def _remarks(
     document: Mapping[str, Any], stack: Mapping[str, Any]
 ) -> tuple[tuple[Remark, ...], tuple[Remark, ...]]:
     """Return failures and skipped products. A failure has retries, a skipped product has none."""
-    failures, skipped = [], []
+    failures: list[Remark] = []
+    skipped: list[Remark] = []
     for part, name in PRODUCTS.items():
         value = product(document, f"{PIPELINE}.{part}".rstrip("."))
         status = value if part.endswith("preview") else _section(value, "status")

@@ -36,7 +36,7 @@ REFRESH_MS = 20_000
 # Panel draws a black arrow into dark selects; the browser's own is seen.
 _WIDGET_STYLE = """
 .bk-input { background-color: #1f252d; border-color: #2f3641; color: #e4e8ee; color-scheme: dark; }
-select.bk-input { appearance: auto; background-image: none; }
+select.bk-input { appearance: auto !important; background-image: none !important; }
 label { color: #a3acb9; }
 """
 
@@ -55,7 +55,11 @@ def nights_page(source: CatalogueSource) -> pn.Template:
 
     title = _html('<div class="page-title"><h1>Nights</h1></div>')
     table = _html(body())
-    _refresh(lambda: table.param.update(object=body()))
+
+    def renew() -> None:
+        table.object = body()
+
+    _refresh(renew)
     return _page("Nights", pn.Column(title, table, sizing_mode="stretch_width"))
 
 
@@ -88,7 +92,7 @@ def observation_page(source: CatalogueSource) -> pn.Template:
         sentence = f"The catalogue has no observation {identifier!r}; the id may be misspelt."
         return _page("Observation", _html(markup.problem("No such observation", sentence)))
     observation, keys = found
-    parts = [
+    parts: list[pn.viewable.Viewable] = [
         _html(markup.observation_head(observation)),
         _html(markup.observation_pictures(observation, keys)),
     ]
@@ -107,7 +111,7 @@ def _night_body(source: CatalogueSource, night: Night) -> pn.Column:
     def cards() -> str:
         current = shown["night"]
         chosen = select_observations(
-            current.observations, text=text.value_input, which=which.value, order=order.value
+            current.observations, text=text.value_input or "", which=which.value, order=order.value
         )
         return markup.gallery(chosen, current.image_keys, total=len(current.observations))
 
@@ -119,7 +123,7 @@ def _night_body(source: CatalogueSource, night: Night) -> pn.Column:
     def choose(*_: object) -> None:
         _write_address(
             night=night.night,
-            q=text.value_input,
+            q=text.value_input or "",
             show=which.value if which.value != "all" else "",
             sort=order.value if order.value != "time" else "",
         )
@@ -195,6 +199,7 @@ def _night_plots(night: Night) -> list[pn.Column]:
 
 def _plot_panel(title: str, made: figure | None, missing: str = "") -> pn.Column:
     heading = _html(f'<h2 class="plot-title">{title}</h2>')
+    content: pn.viewable.Viewable
     if made is None:
         content = _html(f'<div class="notice"><p>{missing}</p></div>')
     else:

@@ -6,6 +6,7 @@ from typing import Any
 
 from bokeh.models import (
     ColumnDataSource,
+    DataRange1d,
     DatetimeTickFormatter,
     HoverTool,
     OpenURL,
@@ -44,7 +45,7 @@ def make_time_range(night: Night) -> Range1d | None:
     if not times:
         return None
     margin = max((max(times) - min(times)) * 0.03, timedelta(minutes=8))
-    return Range1d(min(times) - margin, max(times) + margin)
+    return Range1d(start=min(times) - margin, end=max(times) + margin)
 
 
 def plot_seeing(night: Night, time_range: Range1d | None = None) -> figure | None:
@@ -117,7 +118,7 @@ def plot_strehl(
     for name, group in _by_filter(shown):
         colour, marker = FILTER_STYLES.get(name, OTHER_FILTER_STYLE)
         errors = [o.strehl_error_percent or 0.0 for o in group]
-        ratios = [o.strehl_percent for o in group]
+        ratios = [o.strehl_percent or 0.0 for o in group]
         source = ColumnDataSource(
             {
                 "time": [o.utc for o in group],
@@ -157,7 +158,7 @@ def plot_strehl(
             ),
             tap,
         )
-    _start_at_zero(plot, [o.strehl_percent for o in shown])
+    _start_at_zero(plot, [o.strehl_percent or 0.0 for o in shown])
     _style_legend(plot)
     return plot
 
@@ -192,7 +193,7 @@ def plot_contrast(curve: Curve, night_median: Curve | None = None) -> figure:
             tooltips=[("separation", '@separation{0.00}"'), ("contrast", "@contrast{0.00} mag")],
         )
     )
-    plot.y_range.flipped = True
+    plot.y_range = DataRange1d(flipped=True)
     _style_legend(plot)
     return plot
 
@@ -234,7 +235,7 @@ def _time_plot(y_axis_label: str, time_range: Range1d | None) -> figure:
 
 
 def _start_at_zero(plot: figure, values: Iterable[float]) -> None:
-    plot.y_range = Range1d(0.0, 1.15 * max(values), bounds="auto")
+    plot.y_range = Range1d(start=0.0, end=1.15 * max(*values, 0.1), bounds="auto")
 
 
 def _style_legend(plot: figure) -> None:
@@ -245,8 +246,7 @@ def _style_legend(plot: figure) -> None:
         legend.label_text_color = TEXT
         legend.label_text_font_size = "12px"
         legend.click_policy = "hide"
-        legend.margin = 4
-        legend.padding = 4
+        legend.update(margin=4, padding=4)
 
 
 def _by_filter(items: Sequence[Any]) -> list[tuple[str, list[Any]]]:

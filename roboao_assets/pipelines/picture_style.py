@@ -8,6 +8,7 @@ marker.
 
 import io
 from functools import cache
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -84,7 +85,9 @@ def style_axes(axes: Axes, *, x_label: str, y_label: str, title: str = "") -> No
         )
 
 
-def style_legend(axes: Axes, *, location: str = "best", beside: bool = False) -> None:
+def style_legend(
+    axes: Axes, *, location: Literal["best", "upper right"] = "best", beside: bool = False
+) -> None:
     """Draw the legend, if there is anything to tell; `beside` puts it right of the axes."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
@@ -174,8 +177,8 @@ def stretch_asinh(
     """
     peak = float(np.nanmax(image))
     # Five sigma: the noise of the sky takes a few per cent of the range, not a third of it.
-    softening = max(5.0 * spread, depth * (peak - level), np.finfo(np.float32).tiny)
-    top = max(np.arcsinh((peak - level) / softening), np.arcsinh(3.0))
+    softening = max(5.0 * spread, depth * (peak - level), float(np.finfo(np.float32).tiny))
+    top = max(float(np.arcsinh((peak - level) / softening)), float(np.arcsinh(3.0)))
     # Below the level all is black; cut first, as a deep negative may overflow the division.
     above = np.maximum(image.astype(np.float64) - level, 0.0)
     return np.minimum(np.arcsinh(above / softening) / top, 1.0).astype(np.float32)
@@ -206,4 +209,4 @@ def shrink(image: NDArray[np.float32], most_px: int) -> tuple[NDArray[np.float32
             total[: part.shape[0], : part.shape[1]] += part
             count[: part.shape[0], : part.shape[1]] += good[dy::step, dx::step]
     with np.errstate(invalid="ignore"):
-        return total / count, step
+        return (total / count).astype(np.float32), step

@@ -568,8 +568,8 @@ def _draw_compass(axes: Axes, sky: Sky) -> None:
                 "path_effects": _OUTLINE,
             },
         )
-        place = origin + direction * 1.32 * length * shape
-        _write(axes, *place, letter, size=12, horizontal="center", vertical="center")
+        x, y = origin + direction * 1.32 * length * shape
+        _write(axes, x, y, letter, size=12, horizontal="center", vertical="center")
 
 
 def _write(
