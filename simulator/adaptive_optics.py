@@ -150,6 +150,6 @@ def fixed_aberrations_nm(optics: Optics, rms_nm: float, seed: np.random.SeedSequ
     total = np.zeros_like(radius)
     weight = optics.aperture / optics.aperture.sum()
     for part in (low, ripples):
-        part -= (part * weight).sum()
-        total += part / sqrt((part**2 * weight).sum())
+        change = part - (part * weight).sum()
+        total += change / sqrt((change**2 * weight).sum())
     return (total * rms_nm / sqrt(2.0)).astype(np.float32)

@@ -48,9 +48,7 @@ class CameraMode:
 
 
 MODES = {
-    0: CameraMode(
-        number=0, em_gain=1.0, bias_adu=1000.0, bias_drift_adu=0.5, induced_charge_e=0.0
-    ),
+    0: CameraMode(number=0, em_gain=1.0, bias_adu=1000.0, bias_drift_adu=0.5, induced_charge_e=0.0),
     6: CameraMode(
         number=6, em_gain=300.0, bias_adu=620.0, bias_drift_adu=9.0, induced_charge_e=0.012
     ),

@@ -159,13 +159,15 @@ def _run(
         pieces = _in_order(pool, calls, ahead=2 * workers)
         for task in tasks:
             with write_whole(folder / task.name) as path, path.open("wb") as file:
-                for _ in task.pieces:
+                for number in range(1, len(task.pieces) + 1):
                     piece = next(pieces)
                     file.write(piece.content)
                     if task.exposure is not None:
                         kept = replace(piece, content=b"")
                         made.setdefault(task.exposure.id, []).append(kept)
-            done += task.work
+                    done += task.work / len(task.pieces)
+                    if on_progress is not None and number < len(task.pieces):
+                        on_progress(done / total, f"{task.name}: {number} of {len(task.pieces)}")
             if on_progress is not None:
                 on_progress(min(done / total, 1.0), task.name)
     return made
@@ -273,9 +275,7 @@ def _draw_piece(
 
     content = compress_frames(pixels(), cards=scheduled.cards, starts_file=starts_file)
     shared.let_go()
-    return _Piece(
-        content=content, truths=truths, transfer_sum=transfers[0] if transfers else None
-    )
+    return _Piece(content=content, truths=truths, transfer_sum=transfers[0] if transfers else None)
 
 
 def _calibration_tasks(plan: NightPlan, camera: Camera, dark_frames: int) -> Iterator[_FileTask]:

@@ -45,9 +45,7 @@ class Optics:
     box_arcsec: float = 3.0
 
     @classmethod
-    def of_profile(
-        cls, profile: InstrumentProfile, filter_name: str, grid_px: int
-    ) -> "Optics":
+    def of_profile(cls, profile: InstrumentProfile, filter_name: str, grid_px: int) -> "Optics":
         """The optics of an instrument profile in a filter."""
         return cls(
             wavelength_nm=profile.filter(filter_name).wavelength_nm,
@@ -60,7 +58,7 @@ class Optics:
 
     @property
     def resolution_px(self) -> float:
-        """lambda / D in raw px."""
+        """Diffraction limit, lambda / D, in raw px."""
         return self.wavelength_nm * 1e-9 / self.primary_diameter_m / self.pixel_rad
 
     @property

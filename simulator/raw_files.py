@@ -28,7 +28,8 @@ def _format_card(keyword: str, value: bool | int | float | str, comment: str) ->
     elif isinstance(value, int):
         text = f"{value:>20d}"
     else:
-        text = f"{value:>20.10G}"
+        # repr, so that a whole number keeps the point that makes it a floating-point one.
+        text = f"{value!r:>20}".replace("e", "E")
     card = f"{keyword:<8}= {text} / {comment}"
     if len(card) > 80 and len(card) - len(comment) - 3 > 80:
         raise ValueError(f"the value of {keyword}, {value!r}, does not fit into a FITS card")

@@ -170,7 +170,7 @@ def _seeing_targets(rng: np.random.Generator) -> list[Target]:
             program="",
             object_name=f"seeing{number}",
             filter_name="Si" if number % 2 == 0 else "lp600",
-            magnitude=float(rng.uniform(4.6, 5.4)),
+            magnitude=float(rng.uniform(5.6, 6.3)),
             right_ascension="12:00:00.00",
             declination="+30:00:00.0",
             correction=Correction(drift_px=0.6, wander_px=0.3, shake_px=0.3),

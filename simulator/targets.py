@@ -106,7 +106,7 @@ _RECIPES = (
         "program": "3",
         "object_name": "SDSSJ1519",
         "filter_name": "lp600",
-        "magnitude": 13.4,
+        "magnitude": 14.5,
         "expected_class": "faint",
     },
     {
@@ -127,7 +127,7 @@ _RECIPES = (
         "program": "4",
         "object_name": "STF1954",
         "filter_name": "Si",
-        "magnitude": 6.4,
+        "magnitude": 6.9,
         "companions": (Companion(sep_arcsec=0.36, pa_deg=172.0, dmag=1.0),),
     },
     {
@@ -165,7 +165,8 @@ def plan_targets(rng: np.random.Generator, number: int) -> list[Target]:
 
 
 def _draw_recipe(rng: np.random.Generator, index: int) -> dict:
-    magnitude = rng.uniform(6.5, 10.0)
+    faint = rng.uniform() < 0.12
+    magnitude = rng.uniform(14.2, 14.8) if faint else rng.uniform(6.8, 10.0)
     companions = []
     if rng.uniform() < 0.3:
         companions.append(
@@ -181,6 +182,7 @@ def _draw_recipe(rng: np.random.Generator, index: int) -> dict:
         "filter_name": str(rng.choice(["Si", "lp600"])),
         "magnitude": round(float(magnitude), 2),
         "companions": tuple(companions),
+        "expected_class": "faint" if faint else "high_flux",
     }
 
 

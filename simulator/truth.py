@@ -136,9 +136,7 @@ def _common(scheduled: ScheduledExposure) -> dict[str, Any]:
     }
 
 
-def _companion(
-    scheduled: ScheduledExposure, index: int, *, is_field_star: bool
-) -> dict[str, Any]:
+def _companion(scheduled: ScheduledExposure, index: int, *, is_field_star: bool) -> dict[str, Any]:
     companion = scheduled.target.companions[index]
     dx, dy = companion.offset_px(scheduled.plan.profile)
     values: dict[str, Any] = {
