@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from photutils.aperture import CircularAperture, aperture_photometry
+from photutils.aperture import CircularAperture
 from scipy import ndimage, stats
 
 from roboao_assets.science.errors import ScienceError
@@ -150,8 +150,8 @@ def contrast_at(curve: ContrastCurve, separation_arcsec: float) -> float:
 
 
 def _aperture_flux(frame: NDArray[np.float64], x: float, y: float, fwhm_px: float) -> float:
-    aperture = CircularAperture((x, y), fwhm_px / 2)
-    return float(aperture_photometry(frame, aperture, method="exact")["aperture_sum"][0])
+    mask = CircularAperture((x, y), fwhm_px / 2).to_mask(method="exact")
+    return float(mask.multiply(frame).sum())
 
 
 def _measure_noise(
