@@ -39,7 +39,7 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
     port = settings.dashboard_port if port is None else port
     source = CatalogueSource(settings.resolved_catalogue_url)
     executor = ThreadPoolExecutor(_PICTURE_THREADS, thread_name_prefix="pictures")
-    pn.config.theme = "dark"
+    pn.config.theme = "dark"  # type: ignore[misc]
     return pn.io.server.get_server(
         {
             # Functions proper: Panel takes any other callable for a pane of its value.

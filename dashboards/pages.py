@@ -219,7 +219,7 @@ def _header_search(observation: Observation) -> pn.Column:
     table = _html(markup.header_table(select_cards(observation.header, ""), total))
 
     def choose(*_: object) -> None:
-        cards = select_cards(observation.header, search.value_input)
+        cards = select_cards(observation.header, search.value_input or "")
         table.object = markup.header_table(cards, total)
 
     search.param.watch(choose, "value_input")
