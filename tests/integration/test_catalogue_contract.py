@@ -333,6 +333,17 @@ def test_nights(registered):
     assert registered.night("20160901") is None
 
 
+def test_mappings_of_a_night_are_merged_on_demand(catalogue):
+    for name in ("dark_0", "dark_6", "flat_Si"):
+        masters = {"masters": {name: {"files": 10}}, "comment": name}
+        catalogue.publish_night("20160925", "calib", masters, merge=["masters"])
+    calib = catalogue.night("20160925")["calib"]
+    assert list(calib["masters"]) == ["dark_0", "dark_6", "flat_Si"]
+    assert calib["comment"] == "flat_Si"
+    catalogue.publish_night("20160925", "calib", {"masters": {"dark_0": {}}})
+    assert catalogue.night("20160925")["calib"]["masters"] == {"dark_0": {}}
+
+
 def test_psf_candidates_are_kept_by_a_key_without_dots(catalogue):
     key = psf_candidate_key(ID)
     assert "." not in key

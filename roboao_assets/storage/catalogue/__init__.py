@@ -10,6 +10,7 @@ Examples
 ...     bright = catalogue.find_observations(ObservationQuery(strehl=(10.0, None), limit=50))
 """
 
+from roboao_assets.storage.catalogue.base import NightSummary
 from roboao_assets.storage.catalogue.documents import (
     PIPELINES,
     new_observation,
@@ -19,7 +20,7 @@ from roboao_assets.storage.catalogue.documents import (
     psf_candidate_key,
 )
 from roboao_assets.storage.catalogue.home import open_catalogue
-from roboao_assets.storage.catalogue.interface import Catalogue, NightSummary
+from roboao_assets.storage.catalogue.interface import Catalogue
 from roboao_assets.storage.catalogue.query import SORT_FIELDS, Cone, ObservationQuery
 
 __all__ = [

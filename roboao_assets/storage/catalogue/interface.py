@@ -1,22 +1,19 @@
 """The catalogue's interface: what the archive does with it, in the archive's own words.
 
 The meaning of every method is stated once, here. A home only keeps documents: it inserts,
-reads, selects and changes them atomically (the abstract methods at the end).
+reads, selects and changes them atomically (`base.DocumentHome`).
 """
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from roboao_assets.science.errors import CatalogueError
+from roboao_assets.storage.catalogue.base import NIGHTS, OBJECTS, USERS, DocumentHome, NightSummary
 from roboao_assets.storage.catalogue.change import Change
 from roboao_assets.storage.catalogue.documents import PIPELINES, status_path
-from roboao_assets.storage.catalogue.query import Condition, ObservationQuery, night_bounds
+from roboao_assets.storage.catalogue.query import ObservationQuery, night_bounds
 from roboao_assets.storage.catalogue.values import at_path, now_utc, plain
-
-OBJECTS, NIGHTS, USERS = "objects", "aux", "users"
 
 # What a raw file says of its observation, and nobody else: renewed when it is read again.
 RAW_FACTS = (
@@ -39,29 +36,7 @@ _RESERVED_KEYS = {"status", "last_modified", "preview", "strehl", "pca"}
 _PREVIEW_RESERVED_KEYS = {"done", "force_redo", "retries", "reason", "enqueued", "last_modified"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class NightSummary:
-    """A night in the list of nights.
-
-    Attributes
-    ----------
-    night : str
-        UT date, YYYYMMDD.
-    observations : int
-    seeing_median : float or None
-        Arcsec.
-    done, failed : int
-        Observations with a bright-star stack, and those whose last attempt at it failed.
-    """
-
-    night: str
-    observations: int
-    seeing_median: float | None
-    done: int
-    failed: int
-
-
-class Catalogue(ABC):
+class Catalogue(DocumentHome):
     """The catalogue of an archive; get one from `open_catalogue`.
 
     Documents are given and returned as dicts with aware UTC times in whole milliseconds; what
@@ -69,18 +44,6 @@ class Catalogue(ABC):
     returns. Methods raise CatalogueUnavailableError where the home cannot be reached in time
     (the call may be repeated), and CatalogueError where it refuses.
     """
-
-    def __init__(self, url: str, *, read_only: bool) -> None:
-        self._url = url
-        self.read_only = read_only
-
-    def __enter__(self) -> Self:
-        """Return the catalogue itself."""
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Close the catalogue."""
-        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the URL: the reader opens connections of its own."""
@@ -105,16 +68,16 @@ class Catalogue(ABC):
             True if it was not there before.
         """
         self._check_writable()
-        document = plain(document)
-        identifier = document.get("_id")
+        new = plain(document)
+        identifier = new.get("_id")
         if not isinstance(identifier, str) or not identifier:
             raise CatalogueError("an observation's document has its id as _id; this one has none")
-        if self._insert(OBJECTS, document):
+        if self._insert(OBJECTS, new):
             return True
         present = self._get(OBJECTS, identifier) or {}
         change = Change()
         for path in RAW_FACTS:
-            value = at_path(document, path, default=_MISSING)
+            value = at_path(new, path, default=_MISSING)
             if value is not _MISSING and value != at_path(present, path, default=_MISSING):
                 change.assign[path] = value
         if change.assign:
@@ -289,7 +252,13 @@ class Catalogue(ABC):
         return [rows[night] for night in sorted(rows, reverse=True)]
 
     def publish_night(
-        self, night: str, section: str, value: Mapping[str, Any], *, done: bool = True
+        self,
+        night: str,
+        section: str,
+        value: Mapping[str, Any],
+        *,
+        done: bool = True,
+        merge: Sequence[str] = (),
     ) -> None:
         """Hang a product in a night's document, which is made if there is none.
 
@@ -302,10 +271,15 @@ class Catalogue(ABC):
         value : mapping
             Set key by key under `section`; other keys there stay.
         done : bool
+        merge : sequence of str
+            Keys of `value` that hold mappings to be set key by key as well, so that two stages
+            which each add some of them (master darks, master flats) lose nothing.
         """
         self._check_night(night, section)
         reserved = {"done", "retries", "reason", "last_modified"}
-        change = Change(assign=_keyed(section, value, reserved), remove=[f"{section}.reason"])
+        change = Change(
+            assign=_keyed(section, value, reserved, merge), remove=[f"{section}.reason"]
+        )
         change.assign |= {
             f"{section}.done": done,
             f"{section}.retries": 0,
@@ -354,14 +328,6 @@ class Catalogue(ABC):
                 f"draw it smaller"
             )
         self._put_image(key, bytes(png), night, observation)
-
-    @abstractmethod
-    def image(self, key: str) -> bytes | None:
-        """Return the image of a key, None if there is none."""
-
-    @abstractmethod
-    def image_keys(self, *, night: str | None = None, observation: str | None = None) -> list[str]:
-        """Return the keys of the images of a night or observation (or all), in order."""
 
     # -- claims ------------------------------------------------------------------------------
 
@@ -480,95 +446,6 @@ class Catalogue(ABC):
                 f"psf_lib.<candidate> with the dots of the id as underscores"
             )
 
-    def _check_writable(self) -> None:
-        if self.read_only:
-            raise CatalogueError("the catalogue was opened for reading only; it was not changed")
-
-    # -- what a home does --------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def url(self) -> str:
-        """The URL, without any password: fit for a log."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close the connections; calling it again does nothing."""
-
-    @abstractmethod
-    def _insert(self, collection: str, document: dict[str, Any]) -> bool:
-        """Insert a document; False if its `_id` is there already."""
-
-    @abstractmethod
-    def _get(self, collection: str, identifier: str) -> dict[str, Any] | None: ...
-
-    @abstractmethod
-    def _get_many(self, identifiers: Sequence[str], summary_only: bool) -> list[dict[str, Any]]:
-        """Return observations in the order of `identifiers`; those gone meanwhile are left out."""
-
-    @abstractmethod
-    def _all(self, collection: str) -> list[dict[str, Any]]:
-        """Return every document, by `_id`."""
-
-    @abstractmethod
-    def _update(
-        self,
-        collection: str,
-        identifier: str,
-        change: Change,
-        *,
-        upsert: bool = False,
-        returning: str = "",
-    ) -> Any:
-        """Change one document atomically.
-
-        Returns
-        -------
-        Any
-            None if there is no such document (and `upsert` is False); else the value then at
-            the path `returning`, or True.
-        """
-
-    @abstractmethod
-    def _delete(self, collection: str, identifier: str) -> bool: ...
-
-    @abstractmethod
-    def _select(
-        self,
-        conditions: Sequence[Condition],
-        *,
-        sort: tuple[str, bool],
-        skip: int,
-        limit: int,
-        summary_only: bool,
-    ) -> list[dict[str, Any]]: ...
-
-    @abstractmethod
-    def _count(self, conditions: Sequence[Condition]) -> int: ...
-
-    @abstractmethod
-    def _positions(
-        self, conditions: Sequence[Condition], sort: tuple[str, bool]
-    ) -> Iterable[tuple[str, Any, Any]]:
-        """Return (id, right ascension, declination) (rad) of matches, sorted."""
-
-    @abstractmethod
-    def _night_rows(self) -> Iterable[NightSummary]:
-        """Return the nights of the observations."""
-
-    @abstractmethod
-    def _night_seeing(self) -> Iterable[tuple[str, Any]]:
-        """Return (night, seeing.median) of every night's document."""
-
-    @abstractmethod
-    def _put_image(self, key: str, png: bytes, night: str, observation: str | None) -> None: ...
-
-    @abstractmethod
-    def _claim(self, key: str, owner: str, ttl_s: float) -> bool: ...
-
-    @abstractmethod
-    def _release(self, key: str, owner: str) -> bool: ...
-
 
 class _Missing:
     """Stands for a value that is not there, which None is not."""
@@ -577,15 +454,20 @@ class _Missing:
 _MISSING = _Missing()
 
 
-def _keyed(base: str, value: Mapping[str, Any], reserved: set[str]) -> dict[str, Any]:
-    """Return plain `value` by dotted path below `base`."""
+def _keyed(
+    base: str, value: Mapping[str, Any], reserved: set[str], merge: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return plain `value` by dotted path below `base`; of `merge`, key by key."""
     value = plain(value, base)
     clash = reserved.intersection(value)
     if clash:
         raise CatalogueError(
             f"{', '.join(sorted(clash))} of {base} is kept by the catalogue itself; leave it out"
         )
-    return {f"{base}.{key}": item for key, item in value.items()}
+    keyed = {f"{base}.{key}": item for key, item in value.items() if key not in merge}
+    for key in merge:
+        keyed |= {f"{base}.{key}.{inner}": item for inner, item in value.get(key, {}).items()}
+    return keyed
 
 
 def _reopen(url: str, read_only: bool) -> Catalogue:

@@ -22,15 +22,11 @@ from pymongo.database import Database
 
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 from roboao_assets.storage.catalogue import query as q
+from roboao_assets.storage.catalogue.base import NIGHTS, OBJECTS, NightSummary
 from roboao_assets.storage.catalogue.change import Change
 from roboao_assets.storage.catalogue.documents import PIPELINES
 from roboao_assets.storage.catalogue.ferretdb import Turns, decode_nested, encode_nested
-from roboao_assets.storage.catalogue.interface import (
-    NIGHTS,
-    OBJECTS,
-    Catalogue,
-    NightSummary,
-)
+from roboao_assets.storage.catalogue.interface import Catalogue
 from roboao_assets.storage.catalogue.values import at_path, now_utc
 
 DEFAULT_DATABASE = "roboao"
@@ -121,7 +117,7 @@ class MongoCatalogue(Catalogue):
                 lowered = self._url.lower()
                 options = {k: v for k, v in _DEFAULT_OPTIONS.items() if k.lower() not in lowered}
                 try:
-                    self._client = MongoClient(self._url, **options)
+                    self._client = MongoClient(self._url, **options)  # type: ignore[arg-type]
                 except (ValueError, TypeError) as error:
                     # pymongo raises these, too, for ports and options it cannot use.
                     raise mongo_errors.InvalidURI(str(error)) from None

@@ -258,6 +258,8 @@ class ObservationQuery:
         ----------
         ra_rad, dec_rad : array_like of float, shape (n,)
         """
+        if self.cone is None:
+            raise CatalogueError("the query has no cone to measure separations from")
         ra_deg, dec_deg, radius_deg = self.cone
         angles = separation_rad(math.radians(ra_deg), math.radians(dec_deg), ra_rad, dec_rad)
         return np.where(angles <= math.radians(radius_deg), angles, np.nan)
@@ -354,7 +356,8 @@ def _as_stored(program: str) -> tuple[Any, ...]:
 def _radians(interval: Interval | None) -> Interval | None:
     if interval is None:
         return None
-    return tuple(None if value is None else math.radians(value) for value in interval)
+    low, high = (None if value is None else math.radians(value) for value in interval)
+    return low, high
 
 
 def _check_interval(name: str, interval: Any) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 from roboao_assets.storage.catalogue import query as q
+from roboao_assets.storage.catalogue.base import NightSummary
 from roboao_assets.storage.catalogue.change import Change
-from roboao_assets.storage.catalogue.interface import Catalogue, NightSummary
+from roboao_assets.storage.catalogue.interface import Catalogue
 from roboao_assets.storage.catalogue.sqlite_schema import SCHEMA_VERSION, STATEMENTS
 from roboao_assets.storage.catalogue.values import (
     at_path,
@@ -347,7 +348,8 @@ def _order(sort: tuple[str, bool]) -> str:
 
 
 def _compile_all(conditions: Iterable[q.Condition], joint: str = " AND ") -> tuple[str, list[Any]]:
-    terms, values = [], []
+    terms: list[str] = []
+    values: list[Any] = []
     for condition in conditions:
         term, term_values = _compile(condition)
         terms.append(f"({term})")
@@ -357,8 +359,8 @@ def _compile_all(conditions: Iterable[q.Condition], joint: str = " AND ") -> tup
 
 def _compile(condition: q.Condition) -> tuple[str, list[Any]]:  # noqa: PLR0911 - a table
     match condition:
-        case q.OneOf(field, values):
-            return f"{field} IN (SELECT value FROM json_each(?))", [json.dumps(values)]
+        case q.OneOf(field, choices):
+            return f"{field} IN (SELECT value FROM json_each(?))", [json.dumps(choices)]
         case q.Holds(field, value):
             # A generated column of a JSON list is its text; of a single text, that text.
             return (
@@ -373,12 +375,12 @@ def _compile(condition: q.Condition) -> tuple[str, list[Any]]:  # noqa: PLR0911 
             return f"holds_text({field}, ?)", [text.lower()]
         case q.Between(field, low, high, open_end):
             terms = [f"{field} IS NOT NULL"]
-            values = []
+            edges: list[Any] = []
             for bound, sign in ((low, ">="), (high, "<" if open_end else "<=")):
                 if bound is not None:
                     terms.append(f"{field} {sign} ?")
-                    values.append(date_text(bound) if field == "date_utc" else float(bound))
-            return " AND ".join(terms), values
+                    edges.append(date_text(bound) if field == "date_utc" else float(bound))
+            return " AND ".join(terms), edges
         case q.IsTrue(field, wanted):
             return (field if wanted else f"NOT {field}"), []
         case q.RedoAsked(wanted):

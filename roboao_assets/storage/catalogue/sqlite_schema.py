@@ -56,10 +56,11 @@ _OBJECTS = f"""CREATE TABLE objects (
 )"""
 
 _INDEXED = (
-    "date_utc, id",
+    # Holds every searched field: a search by anything reads this instead of the fat table.
+    ", ".join(["date_utc", "id", *(field for field in _FIELDS if field != "date_utc")]),
     "name",
     "program, date_utc",
-    "dec_rad, ra_rad, date_utc, id",
+    "dec_rad, ra_rad, date_utc, id, filter, bright_star_strehl",
     "night, bright_star_done, bright_star_retries, seeing_median",
     *(f"{pipeline}_strehl" for pipeline in PIPELINES),
 )

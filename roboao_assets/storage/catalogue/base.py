@@ -1,0 +1,145 @@
+"""What a home of the catalogue must be able to do with documents, and nothing more."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from roboao_assets.science.errors import CatalogueError
+from roboao_assets.storage.catalogue.change import Change
+from roboao_assets.storage.catalogue.query import Condition
+
+OBJECTS, NIGHTS, USERS = "objects", "aux", "users"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightSummary:
+    """A night in the list of nights.
+
+    Attributes
+    ----------
+    night : str
+        UT date, YYYYMMDD.
+    observations : int
+    seeing_median : float or None
+        Arcsec.
+    done, failed : int
+        Observations with a bright-star stack, and those whose last attempt at it failed.
+    """
+
+    night: str
+    observations: int
+    seeing_median: float | None
+    done: int
+    failed: int
+
+
+class DocumentHome(ABC):
+    """A place that keeps documents and images, and changes each of them atomically."""
+
+    def __init__(self, url: str, *, read_only: bool) -> None:
+        self._url = url
+        self.read_only = read_only
+
+    def __enter__(self) -> Self:
+        """Return the catalogue itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the catalogue."""
+        self.close()
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise CatalogueError("the catalogue was opened for reading only; it was not changed")
+
+    @abstractmethod
+    def image(self, key: str) -> bytes | None:
+        """Return the image of a key, None if there is none."""
+
+    @abstractmethod
+    def image_keys(self, *, night: str | None = None, observation: str | None = None) -> list[str]:
+        """Return the keys of the images of a night or observation (or all), in order."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The URL, without any password: fit for a log."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connections; calling it again does nothing."""
+
+    @abstractmethod
+    def _insert(self, collection: str, document: dict[str, Any]) -> bool:
+        """Insert a document; False if its `_id` is there already."""
+
+    @abstractmethod
+    def _get(self, collection: str, identifier: str) -> dict[str, Any] | None: ...
+
+    @abstractmethod
+    def _get_many(self, identifiers: Sequence[str], summary_only: bool) -> list[dict[str, Any]]:
+        """Return observations in the order of `identifiers`; those gone meanwhile are left out."""
+
+    @abstractmethod
+    def _all(self, collection: str) -> list[dict[str, Any]]:
+        """Return every document, by `_id`."""
+
+    @abstractmethod
+    def _update(
+        self,
+        collection: str,
+        identifier: str,
+        change: Change,
+        *,
+        upsert: bool = False,
+        returning: str = "",
+    ) -> Any:
+        """Change one document atomically.
+
+        Returns
+        -------
+        Any
+            None if there is no such document (and `upsert` is False); else the value then at
+            the path `returning`, or True.
+        """
+
+    @abstractmethod
+    def _delete(self, collection: str, identifier: str) -> bool: ...
+
+    @abstractmethod
+    def _select(
+        self,
+        conditions: Sequence[Condition],
+        *,
+        sort: tuple[str, bool],
+        skip: int,
+        limit: int,
+        summary_only: bool,
+    ) -> list[dict[str, Any]]: ...
+
+    @abstractmethod
+    def _count(self, conditions: Sequence[Condition]) -> int: ...
+
+    @abstractmethod
+    def _positions(
+        self, conditions: Sequence[Condition], sort: tuple[str, bool]
+    ) -> Iterable[tuple[str, Any, Any]]:
+        """Return (id, right ascension, declination) (rad) of matches, sorted."""
+
+    @abstractmethod
+    def _night_rows(self) -> Iterable[NightSummary]:
+        """Return the nights of the observations."""
+
+    @abstractmethod
+    def _night_seeing(self) -> Iterable[tuple[str, Any]]:
+        """Return (night, seeing.median) of every night's document."""
+
+    @abstractmethod
+    def _put_image(self, key: str, png: bytes, night: str, observation: str | None) -> None: ...
+
+    @abstractmethod
+    def _claim(self, key: str, owner: str, ttl_s: float) -> bool: ...
+
+    @abstractmethod
+    def _release(self, key: str, owner: str) -> bool: ...
