@@ -184,7 +184,7 @@ def status(
         if night is not None:
             print_night(catalogue, _check_night(night), console)
             return
-        table = Table("night", "observations", "reduced", "failed", 'seeing ["]')
+        table = Table("night", "observations", "reduced", "failed", 'seeing (")')
         for row in catalogue.nights():
             seeing = _figure(row.seeing_median, ".2f")
             table.add_row(row.night, *map(str, (row.observations, row.done, row.failed)), seeing)
@@ -208,7 +208,7 @@ def library_show() -> None:
     from roboao_assets.storage.psf_library import PsfLibrary
 
     library = PsfLibrary(ArchivePaths(load_settings().archive_root.absolute()).psf_library)
-    table = Table("observation", "object", "filter", "telescope", "Strehl [%]")
+    table = Table("observation", "object", "filter", "telescope", "Strehl (%)")
     for entry in library.entries():
         table.add_row(
             entry.obs_name,

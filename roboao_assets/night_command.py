@@ -27,8 +27,10 @@ def reduce_in_foreground(settings: Settings, night: str, console: Console, force
     int
         Exit status: 0 only if every product that could be made was made.
     """
-    # The events are shown here; Dagster's own log of them would be a second display.
+    # The events are shown here; Dagster's own log of them would be a second display, and what
+    # the cluster says of its starting and stopping is of no use to anybody.
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     with open_instance(settings) as instance, _progress(console) as progress:
         display = _Display(progress)
         run = run_night(settings, night, instance, display.show, force=force)
@@ -97,9 +99,9 @@ def print_night(catalogue: Catalogue, night: str, console: Console) -> None:
         "observation",
         "class",
         "frames",
-        "Strehl [%]",
-        'seeing ["]',
-        'contrast at 1" [mag]',
+        "Strehl (%)",
+        'seeing (")',
+        'contrast at 1" (mag)',
         "status",
         title=f"Night {night}",
     )

@@ -1,23 +1,32 @@
 """High contrast: the PCA residual and the contrast curve of an observation."""
 
-from dataclasses import dataclass
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from roboao_assets.pipelines.bright_star import PIPELINE, require_stack
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
 from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
-from roboao_assets.pipelines.previews import contrast_curve_plot, residual_preview
+from roboao_assets.pipelines.previews import (
+    CandidateMark,
+    contrast_curve_plot,
+    residual_preview,
+)
 from roboao_assets.science.errors import NoReferencesError
 from roboao_assets.science.high_contrast import (
+    Candidate,
     PreparedPsf,
     choose_references,
     contrast_at,
     contrast_curve,
+    detect_candidates,
     prepare_psf,
     subtract_reference_pca,
 )
@@ -56,13 +65,15 @@ def library_candidate(ctx: ObservationContext) -> PsfEntry:
             f"(zero_flux, failed and program 24 are excluded)"
         )
     strehl = ctx.product(f"{PIPELINE}.strehl")
+    prepared = _prepare(ctx, stack)
     return PsfEntry(
         obs_name=ctx.id,
         obj_name=ctx.exposure.name.object_name,
         filter_name=ctx.exposure.name.filter_name,
         telescope=ctx.profile.telescope,
         strehl_percent=float(strehl.get("ratio_percent", np.nan)),
-        frame=_prepare(ctx, stack).frame,
+        frame=prepared.frame,
+        preparation=prepared.preparation,
     )
 
 
@@ -90,7 +101,7 @@ def _prepare_with_references(ctx: ObservationContext, stack: dict[str, Any]) -> 
         )
     star = _prepare(ctx, stack)
     try:
-        choice = choose_references(
+        indices, correlations = choose_references(
             star.frame,
             np.array([e.frame for e in entries]),
             [e.obj_name for e in entries],
@@ -103,13 +114,13 @@ def _prepare_with_references(ctx: ObservationContext, stack: dict[str, Any]) -> 
         )
     except NoReferencesError as error:
         raise NothingToMakeError(str(error)) from error
-    chosen = [entries[i] for i in choice.indices]
+    chosen = [entries[i] for i in indices]
     return _Prepared(
         star=star,
         references=np.array([e.frame for e in chosen]),
         reference_names=[e.obs_name for e in chosen],
         reference_fingerprints=[e.sha256 for e in chosen],
-        correlations=[float(c) for c in choice.correlations],
+        correlations=[float(c) for c in correlations],
     )
 
 
@@ -145,10 +156,23 @@ def make_residual(ctx: ObservationContext) -> StageOutcome:
         fingerprint=identity,
     )
     write_image(path, result.residual, cards)
+    candidates = detect_candidates(
+        prepared.star.frame,
+        result.basis,
+        prepared.star.fwhm_px,
+        ctx.profile,
+        snr_threshold=options.sigma,
+    )
+    table = paths.pca(ctx.night, ctx.id, PIPELINE, "candidates.ecsv")
+    write_text_whole(table, _candidates_text(candidates))
     picture = residual_preview(
         result.residual,
         plate_scale_arcsec=ctx.profile.drizzled_scale_arcsec,
         title=ctx.exposure.name.object_name,
+        candidates=[
+            CandidateMark(x=c.x, y=c.y, label=f"{c.separation_arcsec:.2f}″ Δ{c.contrast_mag:.1f}")
+            for c in candidates
+        ],
         east_is_left=ctx.profile.east_is_left,
         y_axis_pa_deg=ctx.profile.y_axis_pa_deg,
     )
@@ -163,7 +187,8 @@ def make_residual(ctx: ObservationContext) -> StageOutcome:
                 for pair in zip(prepared.reference_names, prepared.correlations, strict=True)
             ],
             "components": result.components,
-            **product_record(paths.root, identity, [path, picture_path]),
+            "candidates": [asdict(candidate) for candidate in candidates],
+            **product_record(paths.root, identity, [path, table, picture_path]),
         },
     )
     ctx.ws.catalogue.publish(ctx.id, f"{PIPELINE}.pca.preview", {})
@@ -174,6 +199,7 @@ def make_residual(ctx: ObservationContext) -> StageOutcome:
         reason=result.note,
         metadata={
             "references": len(prepared.references),
+            "candidates": len(candidates),
             "best_correlation": max(prepared.correlations),
         },
         preview_png=picture,
@@ -231,6 +257,26 @@ def make_contrast_curve(ctx: ObservationContext) -> StageOutcome:
         metadata=metadata,
         preview_png=picture,
     )
+
+
+def _candidates_text(candidates: Sequence[Candidate]) -> str:
+    """The candidates as ECSV; no rows where there are none."""
+    columns = {
+        "sep_arcsec": [c.separation_arcsec for c in candidates],
+        "pa_deg": [c.pa_deg for c in candidates],
+        "dmag": [c.contrast_mag for c in candidates],
+        "snr": [c.snr for c in candidates],
+        "fap": [c.false_alarm_probability for c in candidates],
+        "x": [c.x for c in candidates],
+        "y": [c.y for c in candidates],
+    }
+    table = Table(columns, dtype=[float] * len(columns))
+    units = {"sep_arcsec": "arcsec", "pa_deg": "deg", "dmag": "mag", "x": "pixel", "y": "pixel"}
+    for name, unit in units.items():
+        table[name].unit = unit
+    text = io.StringIO()
+    table.write(text, format="ascii.ecsv")
+    return text.getvalue()
 
 
 def _identity(
