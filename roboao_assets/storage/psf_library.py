@@ -241,7 +241,7 @@ def _to_hdus(entries: list[PsfEntry]) -> fits.HDUList:
     columns += [
         fits.Column("strehl", "E", unit="%", array=[e.strehl_percent for e in entries]),
         _text_column("sha256", [e.sha256 for e in entries]),
-        _text_column("date_added", [e.date_added.isoformat(timespec="seconds") for e in entries]),
+        _text_column("date_added", [_to_text(e.date_added) for e in entries]),
     ]
     cube = np.array([e.frame for e in entries], dtype=np.float32) if entries else None
     primary = fits.PrimaryHDU(cube)
@@ -253,3 +253,7 @@ def _to_hdus(entries: list[PsfEntry]) -> fits.HDUList:
 def _text_column(name: str, values: list[str]) -> fits.Column:
     width = max((len(value) for value in values), default=1) or 1
     return fits.Column(name, f"{width}A", array=np.array(values, dtype=f"S{width}"))
+
+
+def _to_text(date_added: datetime | None) -> str:
+    return (date_added or datetime.now(UTC)).isoformat(timespec="seconds")
