@@ -66,7 +66,7 @@ def _start_dagster(settings: Settings) -> _Service:
 
 
 def _start_dashboard(settings: Settings) -> _Service:
-    command = [sys.executable, "-m", "dashboards", "--port", str(settings.dashboard_port)]
+    command = [sys.executable, "-m", "dashboards.app", "--port", str(settings.dashboard_port)]
     return _Service("the dashboard", _spawn(command, dict(os.environ)))
 
 

@@ -70,7 +70,9 @@ def make_stack(ctx: ObservationContext) -> StageOutcome:
         if ctx.on_frames is not None:
             ctx.on_frames(first + len(frames))
 
-    cube = read_frames(exposure.files, threads=max(2, ws.settings.threads), on_frames=take)
+    cube = read_frames(
+        exposure.files, threads=max(2, ws.settings.threads), on_frames=take, known=records
+    )
     shared = options.model_dump(include=set(StackOptions.__dataclass_fields__))
     stack = stack_bright_star(
         cube.frames,
@@ -158,7 +160,7 @@ def _write_stack(
                 ("PERCENT", percent, "best frames selected (percent)"),
                 ("LOCK_X", stack.lock_x, "lock star, 0-based px"),
                 ("LOCK_Y", stack.lock_y, "lock star, 0-based px"),
-                ("PIXFRAC", ctx.ws.settings.bright_star.pixfrac, "drizzle drop (raw px)"),
+                ("PIXFRAC", ctx.profile.drizzle_pixfrac, "drizzle drop (raw px)"),
                 *provenance,
             ],
         )
@@ -242,7 +244,7 @@ def make_strehl(ctx: ObservationContext) -> StageOutcome:
         y,
         ctx.profile,
         ctx.exposure.name.filter_name,
-        pixfrac=ws.settings.bright_star.pixfrac,
+        pixfrac=ctx.profile.drizzle_pixfrac,
     )
     table = paths.strehl_table(ctx.night, ctx.id, PIPELINE)
     write_text_whole(table, _strehl_text(strehl))
@@ -320,6 +322,7 @@ def make_preview(ctx: ObservationContext) -> StageOutcome:
             plate_scale_arcsec=scale,
             title=ctx.id,
             east_is_left=ctx.profile.east_is_left,
+            y_axis_pa_deg=ctx.profile.y_axis_pa_deg,
             lock_xy=(x, y),
         ),
         "cropped": cropped_preview(
@@ -329,6 +332,8 @@ def make_preview(ctx: ObservationContext) -> StageOutcome:
             ctx.profile.cropped_preview_arcsec,
             plate_scale_arcsec=scale,
             title=ctx.exposure.name.object_name,
+            east_is_left=ctx.profile.east_is_left,
+            y_axis_pa_deg=ctx.profile.y_axis_pa_deg,
             strehl_percent=strehl.get("ratio_percent"),
             strehl_error_percent=strehl.get("ratio_error_percent"),
             fwhm_arcsec=strehl.get("fwhm_arcsec"),

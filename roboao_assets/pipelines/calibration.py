@@ -204,7 +204,7 @@ def _make_all(
 def _make_one(
     ws: Workspace, master: _Master, records: Sequence[RawFileRecord], identity: str
 ) -> dict[str, str | int | float]:
-    cube = read_frames(master.files, threads=ws.settings.threads)
+    cube = read_frames(master.files, threads=max(2, ws.settings.threads), known=records)
     data, cards = master.combine(cube.frames)
     write_image(
         master.path,
@@ -345,5 +345,4 @@ def _stored_masters(ws: Workspace, night: str) -> dict[str, dict[str, Any]]:
 def _publish_masters(
     ws: Workspace, night: str, made: dict[str, dict[str, Any]], **more: object
 ) -> None:
-    masters = _stored_masters(ws, night) | made
-    ws.catalogue.publish_night(night, "calib", {"masters": masters, **more})
+    ws.catalogue.publish_night(night, "calib", {"masters": made, **more}, merge=("masters",))

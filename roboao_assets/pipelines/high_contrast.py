@@ -88,6 +88,7 @@ def _prepare(ctx: ObservationContext, stack: dict[str, Any]) -> PreparedPsf:
         ctx.profile.strehl_box_half_px,
         highpass=options.highpass,
         highpass_coefficient=options.highpass_coefficient,
+        highpass_planes=options.highpass_planes,
         max_recentre_px=options.max_recentre_px,
     )
 
@@ -111,6 +112,8 @@ def _prepare_with_references(ctx: ObservationContext, stack: dict[str, Any]) -> 
             filter_name=ctx.exposure.name.filter_name,
             telescope=ctx.profile.telescope,
             number=ctx.ws.settings.high_contrast.references,
+            library_preparations=[e.preparation for e in entries],
+            preparation=star.preparation,
         )
     except NoReferencesError as error:
         raise NothingToMakeError(str(error)) from error

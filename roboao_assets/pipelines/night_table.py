@@ -46,6 +46,7 @@ def _row(document: dict[str, Any]) -> NightRow:
         if status.get("reason"):
             reasons.append(str(status["reason"]))
         failed |= bool(status.get("retries"))
+    failed |= stack.get("classified_as") == "failed"
     if not stack.get("classified_as") and not failed:
         status_word = "not reduced"
     else:

@@ -4,7 +4,7 @@ from roboao_assets.pipelines.freshness import fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.workspace import Workspace
 from roboao_assets.science.errors import RawDataError, UnknownInstrumentError
-from roboao_assets.storage.catalogue import new_observation
+from roboao_assets.storage.catalogue import new_observation, product
 from roboao_assets.storage.raw_header import parse_facts, read_header
 from roboao_assets.storage.raw_night import RawExposure, RawNight, read_night
 
@@ -31,7 +31,7 @@ def register_night(ws: Workspace, night: str, *, force: bool = False) -> StageOu
         new += ws.catalogue.register_observation(_document(exposure, telescope, header))
         if problem:
             problems[exposure.id] = problem
-            ws.catalogue.record_failure(exposure.id, "bright_star", problem)
+            _tell_problem(ws, exposure.id, problem)
     ws.catalogue.publish_night(night, "raw", _raw_section(raw, problems))
     return StageOutcome(
         stage="raw_night",
@@ -46,6 +46,14 @@ def register_night(ws: Workspace, night: str, *, force: bool = False) -> StageOu
             "problems": len(problems),
         },
     )
+
+
+def _tell_problem(ws: Workspace, observation: str, problem: str) -> None:
+    """Note a problem once: looking again is no new failure, nor does it undo a product."""
+    stack = product(ws.catalogue.observation(observation) or {}, "bright_star")
+    status = stack.get("status") or {}
+    if not status.get("done") and status.get("reason") != problem:
+        ws.catalogue.record_failure(observation, "bright_star", problem)
 
 
 def _document(exposure: RawExposure, telescope: str | None, header: object) -> dict:

@@ -153,7 +153,12 @@ def _measure(
     if not force and is_current(known, identity, ws.paths.root):
         return _Measured(**known), False
     averager = FrameAverager(calibration, groups=1, threads=ws.settings.threads)
-    read_frames(exposure.files, threads=max(2, ws.settings.threads), on_frames=averager.add)
+    read_frames(
+        exposure.files,
+        threads=max(2, ws.settings.threads),
+        on_frames=averager.add,
+        known=records,
+    )
     image = _clean_cosmic_rays(averager.median_image(), ws)
     seeing = measure_seeing(
         image,

@@ -33,7 +33,6 @@ class StackOptions:
     """How frames are selected and stacked; see `BrightStarSettings` for each."""
 
     selections_percent: tuple[int, ...] = (20, 100)
-    pixfrac: float = 0.45
     sample_every: int = 3
     min_sampled_frames: int = 20
     zero_flux_snr: float = 20.0
@@ -393,7 +392,7 @@ def _drizzle(
         weight=calibration.weight,
         bias=table.bias,
         scale=scale,
-        pixfrac=options.pixfrac,
+        pixfrac=profile.drizzle_pixfrac,
         boundaries=np.array(boundaries, dtype=np.int64),
         threads=options.threads,
     )

@@ -41,6 +41,9 @@ class InstrumentProfile:
         Raw pixel on the sky.
     drizzle_scale : int
         Output pixels a raw pixel, per axis.
+    drizzle_pixfrac : float
+        Side of the drop (raw px). Small drops are sharper; where the image hardly moves from
+        frame to frame they leave stripes, and 1 is right.
     primary_diameter_m, secondary_diameter_m : float
         Aperture of the diffraction-limited model.
     frames_calibrated : bool
@@ -79,6 +82,7 @@ class InstrumentProfile:
     valid_until: datetime = datetime(9999, 1, 1, tzinfo=UTC)
     plate_scale_arcsec: float
     drizzle_scale: int = 2
+    drizzle_pixfrac: float = 0.45
     primary_diameter_m: float
     secondary_diameter_m: float
     frames_calibrated: bool = False

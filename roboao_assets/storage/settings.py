@@ -59,7 +59,6 @@ class BrightStarSettings(_Group):
     selections_percent: tuple[int, ...] = Field(
         (20, 100), description="best frames stacked (percent); 100 is always made"
     )
-    pixfrac: float = Field(0.45, gt=0, le=1, description="drop size of the drizzle (raw px)")
     groups: int = Field(5, ge=3, description="interleaved averages whose median is sum.fits")
     sample_every: int = Field(3, ge=1, description="frames sampled for the class")
     min_sampled_frames: int = Field(20, ge=1, description="fewer sampled frames: zero_flux")
@@ -93,7 +92,8 @@ class HighContrastSettings(_Group):
     references: int = Field(5, ge=1, description="library PSFs used, best correlated first")
     components: int = Field(1, ge=1, description="principal components subtracted")
     highpass: bool = Field(True, description="IUWT high-pass filter before the PCA")
-    highpass_coefficient: int = Field(5, ge=1, description="wavelet planes kept")
+    highpass_coefficient: int = Field(5, ge=1, description="wavelet planes computed")
+    highpass_planes: int = Field(2, ge=1, description="finest planes kept (the original's rel.)")
     sigma: float = Field(5.0, gt=0, description="significance of the contrast curve")
     max_recentre_px: float = Field(5.0, gt=0, description="larger shift of the centre: failure")
 
