@@ -103,6 +103,8 @@ class FrameTruth:
     x_px, y_px : float
         Position of the guide star's core: where this frame's noise-free image, convolved with
         the diffraction limit, peaks (loop open: the mean image motion). Raw px, 0-based.
+    second_peak : float
+        Height of the next peak of that convolved image within 3 px, as a part of the highest.
     motion_x_px, motion_y_px : float
         Mean over the frame of the image motion. The corrected wavefront's own asymmetry moves
         the core by a few tenths of a pixel from it.
@@ -120,6 +122,7 @@ class FrameTruth:
 
     x_px: float
     y_px: float
+    second_peak: float
     motion_x_px: float
     motion_y_px: float
     strehl_percent: float
@@ -283,8 +286,10 @@ class Exposure:
         tracks: list[np.ndarray],
     ) -> FrameTruth:
         x, y = position[0] - base[0], position[1] - base[1]
-        core = self.optics.core_offset(transfer, x, y) if self.plan.loop_closed else (0.0, 0.0)
-        x, y = x + core[0], y + core[1]
+        second_peak = 0.0
+        if self.plan.loop_closed:
+            dx, dy, second_peak = self.optics.find_core(transfer, x, y)
+            x, y = x + dx, y + dy
         patch = self.optics.patch(transfer, x, y)
         box_flux = self.optics.box_flux(transfer, x, y)
         field_patch, field_box_flux = patch.copy(), box_flux
@@ -299,6 +304,7 @@ class Exposure:
         return FrameTruth(
             x_px=base[0] + x,
             y_px=base[1] + y,
+            second_peak=second_peak,
             motion_x_px=position[0],
             motion_y_px=position[1],
             strehl_percent=self.optics.strehl_percent(patch, box_flux),

@@ -14,6 +14,7 @@ from math import ceil, pi
 
 import numpy as np
 import scipy.fft
+from scipy.ndimage import maximum_filter
 
 from roboao_assets.science.instrument import InstrumentProfile
 from simulator.atmosphere import ARCSEC_RAD
@@ -218,21 +219,26 @@ class Optics:
         column = np.exp(2j * pi * fx * x) * np.sinc(side * fx) * side * self._half_plane_weight
         return float((row @ transfer @ column).real / self.grid_px**2)
 
-    def core_offset(self, transfer: np.ndarray, x: float, y: float) -> tuple[float, float]:
+    def find_core(self, transfer: np.ndarray, x: float, y: float) -> tuple[float, float, float]:
         """Find the core of an image near (x, y).
 
         Returns
         -------
-        (float, float)
+        (float, float, float)
             Offset (x, y) from the given position, at most `PATCH_HALF_PX`: where the image
-            convolved with the diffraction limit peaks.
+            convolved with the diffraction limit peaks. The height of the next peak as a part
+            of the highest: near 1, the position is ambiguous; 0 if there is no other.
         """
         matched = self.patch(transfer * self.perfect_transfer.conj(), x, y)
         row, column = np.unravel_index(int(np.argmax(matched)), matched.shape)
         middle = (matched.shape[0] - 1) / 2.0
+        summits = matched == maximum_filter(matched, size=3)
+        summits[row, column] = False
+        others = matched[1:-1, 1:-1][summits[1:-1, 1:-1]]
         return (
             (column - middle + _vertex(matched[row], column)) * PATCH_STEP_PX,
             (row - middle + _vertex(matched[:, column], row)) * PATCH_STEP_PX,
+            float(others.max() / matched[row, column]) if others.size else 0.0,
         )
 
     @cached_property

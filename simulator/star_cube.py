@@ -42,6 +42,9 @@ class StarCube:
         Level of each frame (float64, (n,)).
     positions : ndarray
         True positions (x, y) of the star (raw px, 0-based, float64, (n, 2)).
+    second_peak : ndarray
+        How high the next peak near each position is, as a part of the highest (float64, (n,)):
+        where it is near 1, the position is ambiguous.
     frame_strehl_percent : ndarray
         Of each noise-free frame (float64, (n,)).
     strehl_percent, strehl_percent_best_20, strehl_percent_whole_field : float
@@ -64,6 +67,7 @@ class StarCube:
     flat: np.ndarray
     bias_adu: np.ndarray
     positions: np.ndarray
+    second_peak: np.ndarray
     frame_strehl_percent: np.ndarray
     strehl_percent: float
     strehl_percent_best_20: float
@@ -180,6 +184,7 @@ def _collect(
         flat=camera.response(plan.filter_name)[window],
         bias_adu=np.array([truth.bias_adu for truth in truths]),
         positions=np.array([(truth.x_px, truth.y_px) for truth in truths]),
+        second_peak=np.array([truth.second_peak for truth in truths]),
         frame_strehl_percent=np.array([truth.strehl_percent for truth in truths]),
         strehl_percent=stack_strehl_percent(optics, truths),
         strehl_percent_best_20=stack_strehl_percent(optics, best_frames(truths, 20.0)),

@@ -32,6 +32,10 @@ DEFINITIONS = {
         "of the mean image motion. frames.motion_x, frames.motion_y: that mean motion (the tilt "
         "put in); the wavefront's own asymmetry moves the core by some tenths of a pixel from it."
     ),
+    "frames.second_peak": (
+        "Height of the next peak of that convolved image within 3 px, as a part of the highest: "
+        "near 1, which of the two is the star's position is a matter of opinion."
+    ),
     "frames.strehl_percent": "Of the single noise-free frame: in-frame motion included.",
     "seeing_model_fwhm_arcsec": (
         "FWHM of an infinite AO-off exposure in the same turbulence, filter and telescope, from "
@@ -92,6 +96,7 @@ def _frame_table(truths: list[FrameTruth]) -> dict[str, list[float]]:
     return {
         "x": _rounded([t.x_px for t in truths], 4),
         "y": _rounded([t.y_px for t in truths], 4),
+        "second_peak": _rounded([t.second_peak for t in truths], 3),
         "motion_x": _rounded([t.motion_x_px for t in truths], 4),
         "motion_y": _rounded([t.motion_y_px for t in truths], 4),
         "strehl_percent": _rounded([t.strehl_percent for t in truths], 3),
