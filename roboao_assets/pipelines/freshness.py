@@ -42,9 +42,7 @@ def fingerprint(stage: str, *parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def product_record(
-    root: Path, stage_fingerprint: str, products: Iterable[Path]
-) -> dict[str, Any]:
+def product_record(root: Path, stage_fingerprint: str, products: Iterable[Path]) -> dict[str, Any]:
     """What the catalogue keeps of a product: its fingerprint and its files with their sizes."""
     return {
         "fingerprint": stage_fingerprint,

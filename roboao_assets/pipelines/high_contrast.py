@@ -136,9 +136,7 @@ def make_residual(ctx: ObservationContext) -> StageOutcome:
     record = ctx.product(f"{PIPELINE}.pca")
     if not ctx.force and is_current(record, identity, paths.root):
         return StageOutcome(stage="pca_residual", status="unchanged", fingerprint=identity)
-    result = subtract_reference_pca(
-        prepared.star.frame, prepared.references, options.components
-    )
+    result = subtract_reference_pca(prepared.star.frame, prepared.references, options.components)
     path = paths.pca(ctx.night, ctx.id, PIPELINE, "pca.fits")
     cards = [
         ("NREF", len(prepared.references), "reference PSFs"),
@@ -230,9 +228,7 @@ def make_contrast_curve(ctx: ObservationContext) -> StageOutcome:
     rows = ['# separation["] contrast[mag]']
     rows += [
         f"{separation:.5f} {magnitude:.4f}"
-        for separation, magnitude in zip(
-            curve.separation_arcsec, curve.contrast_mag, strict=True
-        )
+        for separation, magnitude in zip(curve.separation_arcsec, curve.contrast_mag, strict=True)
     ]
     write_text_whole(table, "\n".join(rows) + "\n")
     picture = contrast_curve_plot(

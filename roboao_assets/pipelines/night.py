@@ -56,9 +56,7 @@ def summarise_contrast(settings: Settings, night: str, *, force: bool = False) -
     return _run("contrast_summary", summaries.summarise_contrast, settings, night, force)
 
 
-def _run(
-    stage: str, work: _NightWork, settings: Settings, night: str, force: bool
-) -> StageOutcome:
+def _run(stage: str, work: _NightWork, settings: Settings, night: str, force: bool) -> StageOutcome:
     def open_and_work() -> StageOutcome:
         with open_workspace(settings) as ws:
             outcome = run_stage(stage, lambda: work(ws, night, force=force))

@@ -84,9 +84,7 @@ def reduce_observation(
         with open_workspace(settings) as ws:
             ctx = open_context(ws, night, observation, force, on_frames)
             claimant = owner or f"{socket.gethostname()}:{os.getpid()}"
-            if not ws.catalogue.claim(
-                observation, CLAIM, claimant, ttl_s=settings.stage_timeout_s
-            ):
+            if not ws.catalogue.claim(observation, CLAIM, claimant, ttl_s=settings.stage_timeout_s):
                 raise RawDataError(
                     f"{observation} is being reduced by another run; it is left to that one"
                 )

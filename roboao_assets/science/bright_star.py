@@ -137,9 +137,7 @@ class FrameAverager:
     threads : int
     """
 
-    def __init__(
-        self, calibration: FrameCalibration, *, groups: int = 5, threads: int = 1
-    ) -> None:
+    def __init__(self, calibration: FrameCalibration, *, groups: int = 5, threads: int = 1) -> None:
         self._calibration = calibration
         self._groups = groups
         self._threads = threads
@@ -403,4 +401,3 @@ def _drizzle(
         for percent, n in counts.items()
     }
     return replace(found, stacks=stacks, lock_x=lock_x, lock_y=lock_y)
-

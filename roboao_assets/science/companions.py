@@ -192,9 +192,7 @@ def detect_candidates(
     return tuple(sorted(candidates, key=lambda candidate: candidate.contrast_mag))
 
 
-def _brightest_peak(
-    significance: SignalToNoiseMap, snr_threshold: float
-) -> tuple[int, int] | None:
+def _brightest_peak(significance: SignalToNoiseMap, snr_threshold: float) -> tuple[int, int] | None:
     """Pixel (x, y) of the brightest local maximum of the flux that is significant, or None."""
     flux = significance.flux
     snr = np.nan_to_num(significance.snr, nan=-np.inf)
@@ -235,7 +233,12 @@ def _fit_companion(
     reach = fwhm_px / 2
     # Good to a thousandth of a pixel, which is far below what speckles do.
     fit = optimize.least_squares(
-        deviations, [0.0, 0.0], bounds=(-reach, reach), diff_step=0.01, xtol=1e-3, ftol=1e-5,
+        deviations,
+        [0.0, 0.0],
+        bounds=(-reach, reach),
+        diff_step=0.01,
+        xtol=1e-3,
+        ftol=1e-5,
         max_nfev=20,
     )
     model = model_at(fit.x)

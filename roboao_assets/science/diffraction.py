@@ -53,8 +53,10 @@ def annular_psf(
     """
     _check_aperture(wavelength_nm, primary_diameter_m, secondary_diameter_m)
     obscuration = secondary_diameter_m / primary_diameter_m
-    v = np.pi * np.asarray(radius_arcsec, dtype=np.float64) * _cutoff(
-        wavelength_nm, primary_diameter_m
+    v = (
+        np.pi
+        * np.asarray(radius_arcsec, dtype=np.float64)
+        * _cutoff(wavelength_nm, primary_diameter_m)
     )
     amplitude = (_jinc(v) - obscuration**2 * _jinc(obscuration * v)) / (1 - obscuration**2)
     area_m2 = np.pi / 4 * (primary_diameter_m**2 - secondary_diameter_m**2)
@@ -90,9 +92,7 @@ def annular_otf(
     common = _overlap(separation_m, outer, outer)
     if inner > 0:
         common = (
-            common
-            - 2 * _overlap(separation_m, outer, inner)
-            + _overlap(separation_m, inner, inner)
+            common - 2 * _overlap(separation_m, outer, inner) + _overlap(separation_m, inner, inner)
         )
     return common / (np.pi * (outer**2 - inner**2))
 
@@ -177,9 +177,7 @@ def pixel_transfer(
     return transfer
 
 
-def sampling_widths_arcsec(
-    profile: InstrumentProfile, pixfrac: float | None
-) -> tuple[float, ...]:
+def sampling_widths_arcsec(profile: InstrumentProfile, pixfrac: float | None) -> tuple[float, ...]:
     """Return the boxes that light went through on its way into a product.
 
     The detector integrates over a raw pixel. Drizzle spreads each raw pixel over a drop of
@@ -276,9 +274,7 @@ def sampling_correction(
         profile.strehl_flux_box_arcsec,
     )
     peak, flux = _peak_and_flux(*aperture, ())
-    smeared_peak, smeared_flux = _peak_and_flux(
-        *aperture, sampling_widths_arcsec(profile, pixfrac)
-    )
+    smeared_peak, smeared_flux = _peak_and_flux(*aperture, sampling_widths_arcsec(profile, pixfrac))
     return (peak / flux) / (smeared_peak / smeared_flux)
 
 
@@ -298,9 +294,9 @@ def _peak_and_flux(
     """Peak per square arcsec, and flux in the box, of a star of unit flux."""
     cutoff = _cutoff(wavelength_nm, primary_diameter_m)
     obscuration = secondary_diameter_m / primary_diameter_m
-    kinks = np.unique(
-        [0.0, (1 - obscuration) / 2, obscuration, (1 + obscuration) / 2, 1.0]
-    ) * cutoff
+    kinks = (
+        np.unique([0.0, (1 - obscuration) / 2, obscuration, (1 + obscuration) / 2, 1.0]) * cutoff
+    )
     node, weight = leggauss(_RADIAL_NODES)
     spans = np.diff(kinks)[:, None]
     f = (kinks[:-1, None] + spans * (node + 1) / 2).ravel()

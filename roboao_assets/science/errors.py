@@ -31,7 +31,7 @@ class NoReferencesError(ScienceError):
 
 
 class RawDataError(ArchiveError):
-    """A raw file cannot be used as it is: truncated, empty, not FITS, of another shape, not finite."""
+    """A raw file cannot be used: truncated, empty, not FITS, of another shape, not finite."""
 
 
 class CalibrationMissingError(ArchiveError):

@@ -115,9 +115,7 @@ def _estimate_fwhm(image: NDArray[np.floating], x: float, y: float) -> float:
         max(round(y) - reach, 0) : round(y) + reach + 1,
         max(round(x) - reach, 0) : round(x) + reach + 1,
     ]
-    core = image[
-        max(round(y) - 1, 0) : round(y) + 2, max(round(x) - 1, 0) : round(x) + 2
-    ]
+    core = image[max(round(y) - 1, 0) : round(y) + 2, max(round(x) - 1, 0) : round(x) + 2]
     background = np.median(window)
     regions, _ = ndimage.label(window > background + 0.5 * (core.max() - background))
     centre = regions[min(round(y), reach), min(round(x), reach)]
@@ -288,9 +286,7 @@ def _centre_star(
                 f"or the star is not single"
             )
         grid = np.meshgrid(centre_y + offsets, centre_x + offsets, indexing="ij")
-        frame = ndimage.map_coordinates(
-            coefficients, grid, order=5, mode="mirror", prefilter=False
-        )
+        frame = ndimage.map_coordinates(coefficients, grid, order=5, mode="mirror", prefilter=False)
         core = _fit_core(frame, half_width_px, half_width_px)
         error_x, error_y = core.x - half_width_px, core.y - half_width_px
         if math.hypot(error_x, error_y) < _CENTRE_TOLERANCE_PX:

@@ -169,9 +169,7 @@ def _correlate(
     return np.where(good, flat @ science / np.where(good, norms, 1.0), -1.0)
 
 
-def principal_components(
-    references: NDArray[np.floating], components: int
-) -> NDArray[np.float64]:
+def principal_components(references: NDArray[np.floating], components: int) -> NDArray[np.float64]:
     """Orthonormal principal components of the references, most important first.
 
     Each reference is first scaled to unit norm, else the brightest star would be the first

@@ -192,9 +192,7 @@ class SeeingSummary:
         return self.times[i], self.fwhm_arcsec[i]
 
 
-def summarise_seeing(
-    times: Sequence[datetime], fwhm_arcsec: Sequence[float]
-) -> SeeingSummary:
+def summarise_seeing(times: Sequence[datetime], fwhm_arcsec: Sequence[float]) -> SeeingSummary:
     """Summarise the seeing measurements of a night.
 
     The polynomial has at least 4 measurements a coefficient and at most degree 3; residuals
@@ -327,7 +325,7 @@ def _measure_star(  # noqa: PLR0917
     if not fwhm_px >= profile.seeing_min_fwhm_px:
         raise FitFailedError(
             f"the star at ({x:.1f}, {y:.1f}) of the AO-off image has an FWHM of {fwhm_px:.1f} px "
-            f"({fwhm_px * profile.plate_scale_arcsec:.2f}\"), below the "
+            f'({fwhm_px * profile.plate_scale_arcsec:.2f}"), below the '
             f"{profile.seeing_min_fwhm_px:g} px that seeing can have: AO was on, or it is no star"
         )
     scale = profile.plate_scale_arcsec
@@ -421,9 +419,7 @@ def _intrinsic_widths(
     return x, y, major, minor
 
 
-def _fit_polynomial(
-    hours: NDArray[np.float64], values: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _fit_polynomial(hours: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Huber fit of a polynomial, highest power first."""
     distinct = np.unique(hours).size
     degree = int(np.clip(distinct // _MIN_SAMPLES_A_COEFFICIENT - 1, 0, _MAX_DEGREE))

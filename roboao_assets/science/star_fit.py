@@ -240,8 +240,16 @@ def fit_radial_moffat(
     upper = np.array([20.0, max_fwhm_px, 20.0])
     start = np.clip([1.0, fwhm_px, 2.5], lower * 1.01 + 1e-6, upper * 0.99)
     result = least_squares(
-        residual, start, jacobian, bounds=(lower, upper), loss="soft_l1", f_scale=0.1,
-        x_scale=np.array([1.0, max(fwhm_px, 1.0), 1.0]), max_nfev=100, ftol=1e-7, xtol=1e-6,
+        residual,
+        start,
+        jacobian,
+        bounds=(lower, upper),
+        loss="soft_l1",
+        f_scale=0.1,
+        x_scale=np.array([1.0, max(fwhm_px, 1.0), 1.0]),
+        max_nfev=100,
+        ftol=1e-7,
+        xtol=1e-6,
     )
     amplitude, fwhm, beta = result.x
     return RadialMoffat(amplitude=float(amplitude * scale), fwhm_px=float(fwhm), beta=float(beta))
@@ -332,8 +340,14 @@ def _solve(
 
     with np.errstate(over="ignore", invalid="ignore"):
         result = least_squares(
-            residual, start / units, jacobian, method="lm", x_scale="jac", max_nfev=200,
-            ftol=1e-9, xtol=1e-9,
+            residual,
+            start / units,
+            jacobian,
+            method="lm",
+            x_scale="jac",
+            max_nfev=200,
+            ftol=1e-9,
+            xtol=1e-9,
         )
     return result.x * units, -result.fun * scale
 

@@ -167,7 +167,7 @@ def measure_strehl(
     if not flux > 0:
         raise FitFailedError(
             f"the star at ({x0 + px:.1f}, {y0 + py:.1f}) has a peak of {peak:.4g} but a flux of "
-            f"{flux:.4g} in the {profile.strehl_flux_box_arcsec}\" box; background {sky.level:.4g}"
+            f'{flux:.4g} in the {profile.strehl_flux_box_arcsec}" box; background {sky.level:.4g}'
         )
     error = _relative_error(peak, flux, peak_noise, sky, box_px, point, electrons_per_unit)
     ratio = 100 * peak / flux / factor
@@ -217,9 +217,7 @@ def _point_filter(
 ) -> _PointFilter:
     return _make_point_filter(
         cutoff_frequency(profile, filter_name) * profile.drizzled_scale_arcsec,
-        tuple(
-            w / profile.drizzled_scale_arcsec for w in sampling_widths_arcsec(profile, pixfrac)
-        ),
+        tuple(w / profile.drizzled_scale_arcsec for w in sampling_widths_arcsec(profile, pixfrac)),
     )
 
 

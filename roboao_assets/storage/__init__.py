@@ -1,1 +1,1 @@
-"""Everything that touches a disk or a database: settings, paths, FITS, raw nights, the catalogue."""
+"""All that touches a disk or a database: settings, paths, FITS, raw nights, the catalogue."""

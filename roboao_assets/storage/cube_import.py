@@ -46,9 +46,7 @@ class CubeTarget:
     magnitude: float | None = None
 
 
-def import_cube(
-    cube: Path, raw_root: Path, profile: InstrumentProfile, target: CubeTarget
-) -> Path:
+def import_cube(cube: Path, raw_root: Path, profile: InstrumentProfile, target: CubeTarget) -> Path:
     """Write the cube as an observation of the raw night of `target.utc`.
 
     Frames keep their values: 16-bit integers stay so, all else becomes float32.

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -23,7 +23,6 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-from typing_extensions import Annotated
 
 from roboao_assets.science.errors import SettingsError
 from roboao_assets.science.instrument import FilterProfile, InstrumentProfile, select_profile

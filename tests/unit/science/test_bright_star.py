@@ -45,8 +45,10 @@ class Scene:
         self.frames = np.empty((frames, SIDE, SIDE), np.uint16)
         for i in range(frames):
             image = light[i] * self.star(rows, columns, self.x[i], self.y[i], self.sharp[i])
-            image += companion * light[i] * self.star(
-                rows, columns, self.x[i] + 15, self.y[i], self.sharp[i]
+            image += (
+                companion
+                * light[i]
+                * self.star(rows, columns, self.x[i] + 15, self.y[i], self.sharp[i])
             )
             image = (image + SKY) * self.flat + self.dark + self.bias[i]
             image[self.bad] = 4000

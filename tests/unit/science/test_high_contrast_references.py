@@ -131,9 +131,7 @@ def test_brightness_of_a_reference_does_not_matter(frames):
     scale = np.array([1, 100, 0.01, 5, 1])[:, None, None]
     plain = subtract_reference_pca(frames[0], frames[1:], 1)
     scaled = subtract_reference_pca(frames[0], frames[1:] * scale, 1)
-    np.testing.assert_allclose(
-        scaled.residual, plain.residual, rtol=0, atol=1e-6 * frames[0].max()
-    )
+    np.testing.assert_allclose(scaled.residual, plain.residual, rtol=0, atol=1e-6 * frames[0].max())
 
 
 def test_references_leave_nothing_of_themselves(frames):

@@ -12,9 +12,19 @@ from roboao_assets.science.star_fit import (
 
 def true_star(model="moffat", theta=30.0, beta=3.2):
     return StarFit(
-        x=30.3, y=27.8, amplitude=500.0, background=20.0, fwhm_x_px=0.0, fwhm_y_px=0.0,
-        fwhm_major_px=12.0, fwhm_minor_px=9.0, theta_deg=theta,
-        beta=beta if model == "moffat" else np.inf, residual_rms=0.0, n_pixels=0, model=model,
+        x=30.3,
+        y=27.8,
+        amplitude=500.0,
+        background=20.0,
+        fwhm_x_px=0.0,
+        fwhm_y_px=0.0,
+        fwhm_major_px=12.0,
+        fwhm_minor_px=9.0,
+        theta_deg=theta,
+        beta=beta if model == "moffat" else np.inf,
+        residual_rms=0.0,
+        n_pixels=0,
+        model=model,
     )
 
 

@@ -36,8 +36,14 @@ OVERSAMPLING = 3
 def perfect_star(half=100, dx=0.0, dy=0.0, pixfrac=0.45, filter_name="Si"):
     wavelength = KPNO.filters[filter_name].wavelength_nm
     return diffraction_psf(
-        wavelength, 1.85, 0.879, SCALE, half,
-        pixel_widths_arcsec=sampling_widths_arcsec(KPNO, pixfrac), dx_px=dx, dy_px=dy,
+        wavelength,
+        1.85,
+        0.879,
+        SCALE,
+        half,
+        pixel_widths_arcsec=sampling_widths_arcsec(KPNO, pixfrac),
+        dx_px=dx,
+        dy_px=dy,
     )
 
 
@@ -94,8 +100,15 @@ def observe(turbulence, r0_m, left_over, frames, flux=3e5):
     cube = np.pad(np.array(raw), ((0, 0), (96, 96), (96, 96)))
     cube += turbulence.rng.normal(20, 3, cube.shape)
     images, _ = roboao_native.drizzle(
-        cube.astype(np.float32), np.arange(frames), np.array(shifts), dark=None, inverse_flat=None,
-        weight=None, bias=np.zeros(frames, np.float32), scale=2, pixfrac=0.45,
+        cube.astype(np.float32),
+        np.arange(frames),
+        np.array(shifts),
+        dark=None,
+        inverse_flat=None,
+        weight=None,
+        bias=np.zeros(frames, np.float32),
+        scale=2,
+        pixfrac=0.45,
         boundaries=np.array([frames]),
     )
     truth = turbulence.image(mean_transfer, 0, 0)
