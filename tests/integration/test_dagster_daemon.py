@@ -1,0 +1,105 @@
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from roboao_assets.orchestration.home import prepare_dagster_home
+from roboao_assets.storage.paths import ArchivePaths
+from roboao_assets.storage.settings import Settings
+
+NIGHT = "20170607"
+START_LIMIT_S, NIGHT_LIMIT_S, STOP_LIMIT_S = 180, 900, 60
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, limit_s, what, log):
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} took longer than {limit_s} s:\n{log.read_text()[-6000:]}")
+        time.sleep(0.5)
+
+
+def answers(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=2) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+@contextmanager
+def dagster_dev(environment, port, log):
+    command = ["-m", "dagster", "dev", "-m", "roboao_assets.definitions", "-h", "127.0.0.1"]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, *command, "-p", str(port)],
+            env=environment,
+            cwd=environment["DAGSTER_HOME"],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            wait_until(lambda: answers(port), START_LIMIT_S, "the start of dagster dev", log)
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                pytest.fail("dagster dev did not stop on SIGINT")
+
+
+@pytest.mark.slow
+def test_a_raw_night_dropped_in_is_reduced_without_a_hand_on_it(
+    small_night, dagster_environment, tmp_path, monkeypatch
+):
+    port = free_port()
+    environment = dagster_environment | {
+        "ROBOAO_DAGSTER_PORT": str(port),
+        "ROBOAO_SENSOR_INTERVAL_S": "5",
+        "ROBOAO_SETTLE_S": "1",
+    }
+    monkeypatch.setenv("DAGSTER_HOME", environment["DAGSTER_HOME"])
+    home = prepare_dagster_home(Settings())
+    paths = ArchivePaths(tmp_path / "archive")
+    log = tmp_path / "dagster.log"
+    with dagster_dev(environment, port, log):
+        # No night is known when it starts: the first one comes by a reload.
+        arriving = tmp_path / "arriving"
+        shutil.copytree(small_night / NIGHT, arriving)
+        arriving.rename(Path(environment["ROBOAO_RAW_ROOTS"]) / NIGHT)
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+
+            def ended(job):
+                runs = instance.get_runs(dg.RunsFilter(job_name=job))
+                return bool(runs) and all(run.is_finished for run in runs)
+
+            for job in ("calibrate_night", "reduce_observations", "summarise_night"):
+                wait_until(lambda job=job: ended(job), NIGHT_LIMIT_S, job, log)
+            runs = {run.job_name: run for run in instance.get_runs()}
+            assert {run.status for run in runs.values()} == {dg.DagsterRunStatus.SUCCESS}
+            made = instance.get_materialized_partitions(dg.AssetKey("bright_star_stack"))
+    assert len(made) == 2
+    for observation in made:
+        assert paths.stack(NIGHT, observation, 100).is_file()
+        assert paths.strehl_table(NIGHT, observation, "bright_star").is_file()
+    assert paths.summary_plot(NIGHT, "strehl").is_file()
+    assert paths.seeing_table(NIGHT).is_file()
