@@ -90,8 +90,9 @@ def simulate(
         task = progress.add_task(f"simulating {night}", total=1.0)
 
         def show(part: float, what: str) -> None:
-            progress.update(task, completed=part)
-            progress.console.print(f"[dim]written[/] {what}", soft_wrap=True)
+            progress.update(task, completed=part, description=what)
+            if ": " not in what:  # not a part of a file
+                progress.console.print(f"[dim]written[/] {what}", soft_wrap=True)
 
         folder = simulate_night(
             root,
