@@ -75,6 +75,7 @@ def simulate_night(
     on_progress: Progress | None = None,
     workers: int | None = None,
     dark_frames: int | None = None,
+    seeing_exposures: int = 4,
 ) -> Path:
     """Write a raw night of simulated observations.
 
@@ -98,7 +99,9 @@ def simulate_night(
     workers : int, optional
         Threads; default: the processors, at most 8.
     dark_frames : int, optional
-        Frames of each dark cube (default 60 quarter frames, 20 full frames).
+        Frames of each dark cube (default 40 quarter frames, 20 full frames).
+    seeing_exposures : int
+        AO-off exposures of 60 frames (full frame: 30), or of `frames` if that is less.
 
     Returns
     -------
@@ -110,11 +113,19 @@ def simulate_night(
     ValueError
         An argument that cannot be used.
     """
-    _check(night, targets, frames, size)
+    _check(night, targets, frames, size, seeing_exposures)
     chosen = profile or _profile_of(night)
-    plan = plan_night(night, chosen, targets=targets, frames=frames, size=size, seed=seed)
+    plan = plan_night(
+        night,
+        chosen,
+        targets=targets,
+        seeing_exposures=seeing_exposures,
+        frames=frames,
+        size=size,
+        seed=seed,
+    )
     camera = Camera(child_seed(plan.seed, 2), chosen.read_noise_adu)
-    number = dark_frames or (60 if size == QUARTER_PX else 20)
+    number = dark_frames or (40 if size == QUARTER_PX else 20)
     tasks = [*_exposure_tasks(plan, camera), *_calibration_tasks(plan, camera, number)]
     folder = Path(root) / night
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +142,7 @@ def simulate_night(
     return folder
 
 
-def _check(night: str, targets: int, frames: int, size: int) -> None:
+def _check(night: str, targets: int, frames: int, size: int, seeing_exposures: int) -> None:
     try:
         datetime.strptime(night, "%Y%m%d")
     except ValueError:
@@ -140,6 +151,8 @@ def _check(night: str, targets: int, frames: int, size: int) -> None:
         raise ValueError(f"size is {size}; the camera has {QUARTER_PX} and {DETECTOR_PX}")
     if targets < 1 or frames < 1:
         raise ValueError(f"targets is {targets} and frames {frames}; both must be at least 1")
+    if seeing_exposures < 0:
+        raise ValueError(f"seeing_exposures is {seeing_exposures}; it must be at least 0")
 
 
 def _profile_of(night: str) -> InstrumentProfile:

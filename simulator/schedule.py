@@ -9,7 +9,7 @@ import numpy as np
 from roboao_assets.science.instrument import InstrumentProfile
 from simulator.adaptive_optics import Correction
 from simulator.atmosphere import Layer, Turbulence
-from simulator.detector import FRAME_TIME_S, MODES, Window, choose_mode
+from simulator.detector import DETECTOR_PX, FRAME_TIME_S, MODES, Window, choose_mode
 from simulator.exposure import ExposurePlan, Star
 from simulator.headers import CAMERA, MARKER, Pointing, primary_cards, timestamp
 from simulator.raw_files import Card
@@ -25,8 +25,9 @@ from simulator.targets import (
 # Parts of a star's light in its brightest raw pixel: a good corrected frame, a seeing disc.
 CORRECTED_PEAK_FRACTION = 0.02
 SEEING_PEAK_FRACTION = 0.003
-SEEING_EXPOSURES = 4
+# Full frames take a second each to make, and a seeing disc needs no more of the detector.
 SEEING_FRAMES = 60
+FULL_FRAME_SEEING_FRAMES = 30
 REALISATIONS = 10
 SEEING_REALISATIONS = 14
 COSMIC_RAY_RATE = 1.0
@@ -120,15 +121,23 @@ class _Sky:
 
 
 def plan_night(
-    night: str, profile: InstrumentProfile, *, targets: int, frames: int, size: int, seed: int
+    night: str,
+    profile: InstrumentProfile,
+    *,
+    targets: int,
+    seeing_exposures: int,
+    frames: int,
+    size: int,
+    seed: int,
 ) -> NightPlan:
     """Draw the plan of a night; the same arguments give the same plan."""
     night_seed = np.random.SeedSequence([seed, int(night)])
     rng = np.random.default_rng(child_seed(night_seed, 1))
     dusk = datetime.strptime(night, "%Y%m%d").replace(tzinfo=UTC) + timedelta(hours=3)
     sky = _Sky(rng)
-    chosen = plan_targets(rng, targets)
-    kinds = _interleave(chosen, _seeing_targets(rng))
+    chosen = plan_targets(rng, targets, wide_field=size == DETECTOR_PX)
+    kinds = _interleave(chosen, _seeing_targets(rng, seeing_exposures))
+    seeing_frames = min(frames, SEEING_FRAMES if size < DETECTOR_PX else FULL_FRAME_SEEING_FRAMES)
     hours = 8.5
     exposures = []
     for index, (target, is_seeing) in enumerate(kinds):
@@ -147,7 +156,7 @@ def plan_night(
             target,
             turbulence=sky.turbulence(part, airmass),
             loop_closed=not is_seeing,
-            frames=min(frames, SEEING_FRAMES) if is_seeing else frames,
+            frames=seeing_frames if is_seeing else frames,
             size=size,
             seed=child_seed(night_seed, 100 + index),
             night_seed=night_seed,
@@ -164,7 +173,7 @@ def plan_night(
     )
 
 
-def _seeing_targets(rng: np.random.Generator) -> list[Target]:
+def _seeing_targets(rng: np.random.Generator, exposures: int) -> list[Target]:
     return [
         Target(
             program="",
@@ -175,14 +184,14 @@ def _seeing_targets(rng: np.random.Generator) -> list[Target]:
             declination="+30:00:00.0",
             correction=Correction(drift_px=0.6, wander_px=0.3, shake_px=0.3),
         )
-        for number in range(SEEING_EXPOSURES)
+        for number in range(exposures)
     ]
 
 
 def _interleave(observed: list[Target], seeing: list[Target]) -> list[tuple[Target, bool]]:
     # A seeing exposure at the beginning, at the end, and evenly between.
     places = [(index + 0.5, target, False) for index, target in enumerate(observed)]
-    step = len(observed) / (len(seeing) - 1)
+    step = len(observed) / max(len(seeing) - 1, 1)
     places += [(index * step, target, True) for index, target in enumerate(seeing)]
     return [(target, flag) for _, target, flag in sorted(places, key=lambda place: place[0])]
 
@@ -263,4 +272,4 @@ def _schedule(
 
 def dark_modes(plan: NightPlan) -> list[int]:
     """Science modes that darks are taken in: all for quarter frames, which are small."""
-    return [n for n in MODES if n] if plan.window.side_px < 1024 else plan.modes
+    return [n for n in MODES if n] if plan.window.side_px < DETECTOR_PX else plan.modes

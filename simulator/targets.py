@@ -1,6 +1,6 @@
 """What is observed in a simulated night: stars, their companions and how they are observed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import cos, pi, radians, sin
 
 import numpy as np
@@ -142,8 +142,13 @@ _RECIPES = (
 _LOW_ORDER_NM = (75.0, 100.0, 115.0, 110.0, 110.0, 70.0, 90.0, 125.0)
 
 
-def plan_targets(rng: np.random.Generator, number: int) -> list[Target]:
-    """Draw the targets of a night, in the order of observation."""
+def plan_targets(
+    rng: np.random.Generator, number: int, *, wide_field: bool = False
+) -> list[Target]:
+    """Draw the targets of a night, in the order of observation.
+
+    `wide_field` adds a star 5 to 12 arcsec away to every third: a quarter frame has no room for it.
+    """
     targets = []
     for index in range(number):
         ra = rng.uniform(0.0, 24.0)
@@ -160,7 +165,10 @@ def plan_targets(rng: np.random.Generator, number: int) -> list[Target]:
             drift_px=rng.uniform(2.0, 4.0),
             wander_px=rng.uniform(1.5, 2.5),
         )
-        targets.append(Target(**values, correction=correction))
+        target = Target(**values, correction=correction)
+        if wide_field and index % 3 == 1:
+            target = replace(target, companions=(*target.companions, _draw_field_star(rng)))
+        targets.append(target)
     return targets
 
 
@@ -184,6 +192,15 @@ def _draw_recipe(rng: np.random.Generator, index: int) -> dict:
         "companions": tuple(companions),
         "expected_class": "faint" if faint else "high_flux",
     }
+
+
+def _draw_field_star(rng: np.random.Generator) -> Companion:
+    return Companion(
+        sep_arcsec=round(rng.uniform(5.0, 12.0), 3),
+        pa_deg=round(rng.uniform(0.0, 360.0), 2),
+        dmag=round(rng.uniform(1.5, 4.0), 2),
+        is_field_star=True,
+    )
 
 
 def _sexagesimal(value: float, *, sign: bool = False) -> str:
