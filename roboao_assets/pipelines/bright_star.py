@@ -254,7 +254,7 @@ def make_strehl(ctx: ObservationContext) -> StageOutcome:
         strehl.box,
         [
             ("STREHL", strehl.ratio_percent, "Strehl ratio (percent)"),
-            ("STREHLER", strehl.ratio_error_percent, "its uncertainty (percent)"),
+            ("STREHLER", strehl.total_error_percent, "its uncertainty (percent)"),
             ("STREHLUN", strehl.uncorrected_percent, "not corrected for the sampling"),
             ("PIXSCALE", ctx.profile.drizzled_scale_arcsec, "arcsec/px"),
             *provenance_cards(
@@ -272,7 +272,7 @@ def make_strehl(ctx: ObservationContext) -> StageOutcome:
         {
             "lock_position": [strehl.x, strehl.y],
             "ratio_percent": strehl.ratio_percent,
-            "ratio_error_percent": strehl.ratio_error_percent,
+            "ratio_error_percent": strehl.total_error_percent,
             "uncorrected_percent": strehl.uncorrected_percent,
             "core_arcsec": strehl.core_arcsec,
             "halo_arcsec": strehl.halo_arcsec,
@@ -287,7 +287,7 @@ def make_strehl(ctx: ObservationContext) -> StageOutcome:
         fingerprint=identity,
         metadata={
             "strehl_percent": strehl.ratio_percent,
-            "strehl_error_percent": strehl.ratio_error_percent,
+            "strehl_error_percent": strehl.total_error_percent,
             "fwhm_arcsec": strehl.fwhm_arcsec,
             "core_arcsec": strehl.core_arcsec,
             "halo_arcsec": strehl.halo_arcsec,

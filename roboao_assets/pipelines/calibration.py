@@ -132,6 +132,7 @@ def make_bad_pixel_mask(ws: Workspace, night: str, *, force: bool = False) -> St
     raw = read_night(ws.settings.raw_roots, night)
     if not needs_calibration(ws, raw):
         return _not_needed("bad_pixel_mask")
+    _require_enough(ws, raw)
     flat_paths = [ws.paths.master_flat(night, name) for name in sorted(raw.flats)]
     dark_paths = [ws.paths.master_dark(night, mode) for mode in sorted(raw.darks)]
     masters = {p: read_master(p, "master_darks and master_flats") for p in dark_paths + flat_paths}

@@ -51,6 +51,11 @@ _FIT_FWHM_PX = 12
 _FIT_RADIUS_FWHM = 1.0
 
 
+# Relative error of the method: the scatter of ratios measured on noise-free simulated stacks
+# about their truth (docs/science.md). In bright stars it is larger than that of the noise.
+METHOD_ERROR = 0.01
+
+
 @dataclass(frozen=True, kw_only=True)
 class StrehlMeasurement:
     """The Strehl ratio of a star, and what it was made of.
@@ -64,6 +69,7 @@ class StrehlMeasurement:
     ratio_error_percent : float
         Its standard error: noise of the peak and of the flux, and the background's error times
         the box, which dominates. Speckles and companions are not in it.
+        `total_error_percent` has that of the method too.
     uncorrected_percent : float
         The same from the peak as it is in the image.
     sampling_correction : float
@@ -100,6 +106,11 @@ class StrehlMeasurement:
     fwhm_arcsec: float
     flag: Literal["OK", "BAD?"]
     box: NDArray[np.float32]
+
+    @property
+    def total_error_percent(self) -> float:
+        """Standard error of the ratio with that of the method."""
+        return float(np.hypot(self.ratio_error_percent, METHOD_ERROR * self.ratio_percent))
 
 
 def measure_strehl(

@@ -79,7 +79,9 @@ def read_header(path: Path) -> fits.Header:
             f"{str(path)!r} cannot be unpacked: it ends within its header; {advice}"
         ) from None
     except OSError as error:
-        raise RawDataError(f"{str(path)!r} cannot be read: {error}; {advice}") from None
+        # What bz2 says of its own has no number; the operating system's errors have.
+        why = error if error.errno else f"it is no bzip2 file, or is damaged ({error})"
+        raise RawDataError(f"{str(path)!r} cannot be read: {why}; {advice}") from None
     return read_cards(header or b"")
 
 
