@@ -11,6 +11,7 @@ from typing import Literal
 
 import dagster as dg
 from dagster import DagsterEventType
+from dagster._utils.error import SerializableErrorInfo
 
 from roboao_assets.automation import (
     CALIBRATION_ASSETS,
@@ -211,7 +212,7 @@ class _ForegroundNight:
             return
         data = event.step_failure_data
         said = data.user_failure_data.description if data.user_failure_data else None
-        reason = said or (data.error.message.strip() if data.error else "no reason was given")
+        reason = said or _root_cause(data.error)
         asset = "" if event.step_key == _REDUCTION_STEP else event.step_key or ""
         self._tell(
             NightEvent(kind="failed", job=job, asset=asset, partition=self._night, reason=reason)
@@ -250,6 +251,14 @@ def _failed_stage(job: str, seen: dg.AssetObservation) -> NightEvent:
         reason=str(figures.pop("reason", "")),
         figures=figures,
     )
+
+
+def _root_cause(error: SerializableErrorInfo | None) -> str:
+    if error is None:
+        return "no reason was given"
+    while error.cause is not None:
+        error = error.cause
+    return error.message.strip()
 
 
 def _plain(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, str | int | float]:

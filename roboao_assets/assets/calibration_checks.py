@@ -26,7 +26,7 @@ def build_calibration_checks(location: CodeLocation) -> list[dg.AssetChecksDefin
             name="dark_noise",
             pattern="dark_*.fits",
             judge=_judge_dark,
-            description="Every master dark is quieter than one frame, and finite.",
+            description="Every master dark is much quieter than one frame, and finite.",
         ),
         _build_check(
             location,
@@ -89,8 +89,7 @@ def _build_check(
 
 def _judge_dark(path: Path) -> MasterQuality:
     data, header = read_image(path)
-    noise = header.get("NOISE")
-    return judge_dark(data, None if noise is None else float(noise))
+    return judge_dark(data, header.get("NOISE"), header.get("NFRAMES"))
 
 
 def _judge_flat(path: Path) -> MasterQuality:

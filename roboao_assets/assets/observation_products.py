@@ -143,8 +143,8 @@ def _reduce(
     """Reduce `tasks`, log every outcome; return the first failed stage of each failed one."""
     settings = location.settings
     rules = TaskRules(
-        run_id=context.run_id,
-        owner=f"run {context.run.root_run_id or context.run_id}",
+        run_id=context.run.run_id,
+        owner=f"run {context.run.root_run_id or context.run.run_id}",
         settings_json=settings.model_dump_json(),
         force=force,
         time_limit_s=settings.stage_timeout_s,

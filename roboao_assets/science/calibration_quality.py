@@ -1,6 +1,7 @@
 """Whether a master frame is fit to calibrate with: a few figures and their limits."""
 
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ MAX_BAD_PIXELS = 0.02
 # A flat is normalised to mean 1 over its good pixels: over all of them it is near 1.
 MAX_FLAT_MEAN_DEVIATION = 0.02
 FLAT_SPAN = (0.5, 1.5)
+# Noise of a master dark in that of one frame.
+MAX_DARK_NOISE = 1 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,9 @@ class MasterQuality:
     problems: tuple[str, ...]
 
 
-def judge_dark(dark: NDArray[np.float32], frame_noise_adu: float | None) -> MasterQuality:
+def judge_dark(
+    dark: NDArray[np.float32], frame_noise_adu: float | None, n_frames: int | None
+) -> MasterQuality:
     """Judge a master dark.
 
     Parameters
@@ -38,24 +43,27 @@ def judge_dark(dark: NDArray[np.float32], frame_noise_adu: float | None) -> Mast
         In ADU.
     frame_noise_adu : float or None
         Noise of a pixel of one dark frame; None if it is not known.
+    n_frames : int or None
+        Frames combined; None if it is not known.
 
     Notes
     -----
-    The scatter of the pixels (1.4826 times the median absolute deviation) holds the
-    noise left by the combination and the dark pattern. If it exceeds the noise of a
-    single frame, subtracting the master adds more than it takes away.
+    The mean of n frames has 1 / sqrt(n) of the noise of one; subtracting it adds this to
+    the noise of every frame it calibrates. Above a third, that is more than 5 percent.
+    The scatter of the pixels (1.4826 times the median absolute deviation), which holds
+    the dark pattern, is told but not judged: taking it away is what the master is for.
     """
     finite = dark[np.isfinite(dark)]
     not_finite = 1.0 - finite.size / dark.size
-    scatter = _scatter(finite)
-    figures = {"scatter_adu": scatter, "not_finite_fraction": not_finite}
+    figures = {"scatter_adu": _scatter(finite), "not_finite_fraction": not_finite}
     problems = _not_finite_problem(not_finite)
-    if frame_noise_adu is not None:
-        figures["frame_noise_adu"] = frame_noise_adu
-        if scatter > frame_noise_adu:
+    if frame_noise_adu is not None and n_frames:
+        noise_adu = frame_noise_adu / sqrt(n_frames)
+        figures |= {"noise_adu": noise_adu, "frame_noise_adu": frame_noise_adu}
+        if noise_adu > MAX_DARK_NOISE * frame_noise_adu:
             problems.append(
-                f"its pixels scatter by {scatter:.3g} ADU, more than the noise of one frame "
-                f"({frame_noise_adu:.3g} ADU)"
+                f"{n_frames} frames leave it a noise of {noise_adu:.3g} ADU, more than a third of "
+                f"that of one frame ({frame_noise_adu:.3g} ADU)"
             )
     return MasterQuality(figures=figures, problems=tuple(problems))
 

@@ -13,7 +13,7 @@ NIGHT = "20170607"
 
 @pytest.fixture(scope="session")
 def small_night(tmp_path_factory) -> Path:
-    """Raw root with the night 20170607 of two short quarter-frame observations. Not to be changed."""
+    """Raw root with the night 20170607: two short quarter-frame observations. Leave it as it is."""
     root = tmp_path_factory.mktemp("simulated")
     simulate_night(root, NIGHT, targets=2, frames=60, size=256, seed=3, dark_frames=10)
     return root
