@@ -1,5 +1,6 @@
 """The camera: an electron-multiplying CCD with its patterns, noise and defects."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import pi
@@ -183,7 +184,7 @@ class Camera:
         photo_electrons: np.ndarray | None,
         bias_adu: float,
         exposure_s: float = FRAME_TIME_S,
-        cosmic_rays: list[np.ndarray] = (),
+        cosmic_rays: Sequence[np.ndarray] = (),
     ) -> np.ndarray:
         """Draw one frame.
 
@@ -197,7 +198,7 @@ class Camera:
         bias_adu : float
             Level of this frame.
         exposure_s : float
-        cosmic_rays : list of ndarray
+        cosmic_rays : sequence of ndarray
             Tracks: rows (y, x, electrons), window pixels.
 
         Returns

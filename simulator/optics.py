@@ -8,6 +8,7 @@ sub-pixel shift, pixel integration or finer sampling is then exact, through the 
 transfer function.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, pi
@@ -123,13 +124,13 @@ class Optics:
         steps = np.arange(self.aperture.shape[0]) * (2.0 * pi / self.grid_px)
         return (steps[:, None] * y + steps[None, :] * x).astype(np.float32)
 
-    def mean_transfer(self, phases: np.ndarray) -> np.ndarray:
+    def mean_transfer(self, phases: Iterable[np.ndarray]) -> np.ndarray:
         """Optical transfer function of the mean of the images of several phases.
 
         Parameters
         ----------
-        phases : ndarray
-            Phases over the aperture (rad, float32, (n, y, x)).
+        phases : iterable of ndarray
+            Phases over the aperture (rad, float32, (y, x)).
 
         Returns
         -------
@@ -230,7 +231,7 @@ class Optics:
             of the highest: near 1, the position is ambiguous; 0 if there is no other.
         """
         matched = self.patch(transfer * self.perfect_transfer.conj(), x, y)
-        row, column = np.unravel_index(int(np.argmax(matched)), matched.shape)
+        row, column = _brightest(matched)
         middle = (matched.shape[0] - 1) / 2.0
         summits = matched == maximum_filter(matched, size=3)
         summits[row, column] = False
@@ -252,6 +253,10 @@ class Optics:
         return 100.0 * peak_of(patch) / box_flux / self.perfect_peak_to_flux
 
 
+def _brightest(patch: np.ndarray) -> tuple[int, int]:
+    return divmod(int(np.argmax(patch)), patch.shape[1])
+
+
 def _vertex(line: np.ndarray, at: int) -> float:
     # Where the parabola through the maximum and its neighbours peaks, in samples from `at`.
     if not 0 < at < line.size - 1:
@@ -262,7 +267,7 @@ def _vertex(line: np.ndarray, at: int) -> float:
 
 def peak_of(patch: np.ndarray) -> float:
     """Maximum of a finely sampled patch, refined by a parabola along each axis."""
-    y, x = np.unravel_index(int(np.argmax(patch)), patch.shape)
+    y, x = _brightest(patch)
     peak = float(patch[y, x])
     gain = 0.0
     for line, at in ((patch[y], x), (patch[:, x], y)):

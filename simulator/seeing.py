@@ -73,8 +73,8 @@ def profile_fwhm_arcsec(optics: Optics, transfer: np.ndarray) -> float:
     ring = np.digitize(radius, edges)
     counts = np.bincount(ring.ravel(), minlength=edges.size + 1)[: edges.size]
     sums = np.bincount(ring.ravel(), image.ravel(), minlength=edges.size + 1)[: edges.size]
-    radii = np.bincount(ring.ravel(), radius.ravel(), minlength=edges.size + 1)[: edges.size]
-    profile, radii = sums / counts, radii / counts
+    radius_sums = np.bincount(ring.ravel(), radius.ravel(), minlength=edges.size + 1)[: edges.size]
+    profile, radii = sums / counts, radius_sums / counts
     below = int(np.argmax(profile < 0.5 * profile[0]))
     part = (profile[below - 1] - 0.5 * profile[0]) / (profile[below - 1] - profile[below])
     return float(2.0 * (radii[below - 1] + part * (radii[below] - radii[below - 1])))

@@ -1,6 +1,6 @@
 """A small cube of one star in memory, for tests that need a known answer at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -140,12 +140,14 @@ def simulate_star_cube(
         stars.append(Star(dx_px=dx, dy_px=dy, electrons=light * 10.0 ** (-0.4 * companion.dmag)))
     fraction = CORRECTED_PEAK_FRACTION if loop_closed else SEEING_PEAK_FRACTION
     x, y = size / 2.0 + rng.uniform(-4.0, 4.0, 2)
-    motion = {} if loop_closed else {"drift_px": 0.6, "wander_px": 0.3, "shake_px": 0.3}
+    correction = Correction(low_order_nm=low_order_nm)
+    if not loop_closed:
+        correction = replace(correction, drift_px=0.6, wander_px=0.3, shake_px=0.3)
     plan = ExposurePlan(
         profile=instrument,
         filter_name=filter_name,
         turbulence=Turbulence(seeing_fwhm_arcsec=seeing_fwhm_arcsec),
-        correction=Correction(low_order_nm=low_order_nm, **motion),
+        correction=correction,
         loop_closed=loop_closed,
         mode=choose_mode(light * fraction),
         size_px=size,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from math import cos, pi, radians, sin
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ class Target:
 
 # The first targets of every night, so that a short night too holds what the archive must cope
 # with; later ones are drawn.
-_RECIPES = (
+_RECIPES: tuple[dict[str, Any], ...] = (
     {"program": "4", "object_name": "HIP76952", "filter_name": "Si", "magnitude": 8.0},
     {
         "program": "4",
@@ -153,7 +154,10 @@ def plan_targets(
     for index in range(number):
         ra = rng.uniform(0.0, 24.0)
         dec = rng.uniform(-15.0, 60.0)
-        values = {"right_ascension": _sexagesimal(ra), "declination": _sexagesimal(dec, sign=True)}
+        values: dict[str, Any] = {
+            "right_ascension": _sexagesimal(ra),
+            "declination": _sexagesimal(dec, sign=True),
+        }
         if index < len(_RECIPES):
             values |= _RECIPES[index]
             low_order_nm = _LOW_ORDER_NM[index]
@@ -172,7 +176,7 @@ def plan_targets(
     return targets
 
 
-def _draw_recipe(rng: np.random.Generator, index: int) -> dict:
+def _draw_recipe(rng: np.random.Generator, index: int) -> dict[str, Any]:
     faint = rng.uniform() < 0.12
     magnitude = rng.uniform(14.2, 14.8) if faint else rng.uniform(6.8, 10.0)
     companions = []

@@ -25,6 +25,7 @@ def root(tmp_path_factory):
         targets=3,
         frames=FRAMES,
         dark_frames=4,
+        seeing_exposures=3,
         workers=2,
         on_progress=lambda part, text: reports.append((part, text)),
     )
@@ -92,7 +93,7 @@ def test_flats_and_quarter_frames_share_their_pixels(raw, truth):
     def mean(files):
         return np.mean([read_frames([path]).frames[0] for path in files], axis=0)
 
-    flat = mean(raw.flats["Si"]) - mean(raw.darks["0"])
+    flat = mean(raw.flats["Si"][:2]) - mean(raw.darks["0"][:2])
     assert flat.shape == (1024, 1024)
     for x, y in truth["dead_pixels"]:
         near = np.median(flat[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3])
@@ -119,7 +120,9 @@ def test_every_number_of_the_truth_is_defined(truth):
 
 @pytest.mark.slow
 def test_same_seed_same_bytes_whatever_the_workers(root, truth, tmp_path):
-    again = simulate_night(tmp_path, NIGHT, targets=3, frames=FRAMES, dark_frames=4, workers=1)
+    again = simulate_night(
+        tmp_path, NIGHT, targets=3, frames=FRAMES, dark_frames=4, seeing_exposures=3, workers=1
+    )
     for name in [*truth["files"], "truth.json"]:
         ours = hashlib.sha256((again / name).read_bytes()).hexdigest()
         assert ours == hashlib.sha256((root / NIGHT / name).read_bytes()).hexdigest(), name
