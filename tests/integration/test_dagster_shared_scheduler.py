@@ -1,0 +1,147 @@
+"""Two runs of one job at the same time on one Dask scheduler: each makes its own partitions.
+
+With dagster-dask's executor the second run's products were never made, and it reported
+success: its tasks had the keys of the first's (dagster issue 21418).
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import dagster as dg
+import pytest
+
+from roboao_assets.automation import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
+from roboao_assets.orchestration.cluster import ClusterError, ObservationCluster
+from roboao_assets.orchestration.home import prepare_dagster_home
+from roboao_assets.storage.paths import ArchivePaths
+from roboao_assets.storage.settings import Settings
+
+NIGHT = "20170607"
+LIMIT_S = 600
+
+# Makes a Python in which the package is not installed.
+WITHOUT_PACKAGE = """
+import sys
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "roboao_assets":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, NotInstalled())
+"""
+
+
+@pytest.fixture
+def start_scheduler(tmp_path):
+    """A function that starts a scheduler and one worker in processes and returns the address."""
+    started = []
+
+    def start(environment=None, arguments=()):
+        file = tmp_path / "scheduler.json"
+        for command in (
+            ["distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"],
+            ["distributed.cli.dask_worker", "--nthreads", "2", "--no-dashboard", *arguments],
+        ):
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", *command, "--scheduler-file", str(file)],
+                    env=environment,
+                    cwd=tmp_path,
+                    start_new_session=True,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+            deadline = time.monotonic() + 60
+            while not file.exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+        return json.loads(file.read_text())["address"]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+    for process in started:
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def execute(environment, job, tags):
+    """Start `job` in a process of its own."""
+    command = ["-m", "dagster", "job", "execute", "-m", "roboao_assets.definitions", "-j", job]
+    return subprocess.Popen(
+        [sys.executable, *command, "--tags", json.dumps(tags)],
+        env=environment,
+        cwd=environment["DAGSTER_HOME"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(run):
+    output, _ = run.communicate(timeout=LIMIT_S)
+    assert run.returncode == 0, output[-4000:]
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_on_one_scheduler_make_their_own_partitions(
+    small_night, small_observations, dagster_environment, start_scheduler, tmp_path, monkeypatch
+):
+    address = start_scheduler(dagster_environment)
+    environment = dagster_environment | {
+        "ROBOAO_RAW_ROOTS": str(small_night),
+        "ROBOAO_DASK_SCHEDULER": address,
+    }
+    finish(execute(environment, "calibrate_night", {PARTITION_TAG: NIGHT}))
+    runs = [
+        execute(environment, "reduce_observations", {RANGE_START_TAG: o, RANGE_END_TAG: o})
+        for o in small_observations
+    ]
+    for run in runs:
+        finish(run)
+    paths = ArchivePaths(tmp_path / "archive")
+    monkeypatch.setenv("DAGSTER_HOME", environment["DAGSTER_HOME"])
+    with dg.DagsterInstance.from_config(str(prepare_dagster_home(Settings()))) as instance:
+        for asset in ("bright_star_stack", "strehl_ratio", "bright_star_preview"):
+            made = instance.get_materialized_partitions(dg.AssetKey(asset))
+            assert made == set(small_observations)
+        by_run = {
+            record.asset_materialization.partition: record.run_id
+            for record in instance.fetch_materializations(
+                dg.AssetKey("bright_star_stack"), limit=10
+            ).records
+        }
+    assert len(set(by_run.values())) == 2
+    for observation in small_observations:
+        assert paths.stack(NIGHT, observation, 100).is_file()
+
+
+@pytest.mark.slow
+def test_a_scheduler_without_our_package_is_refused_in_a_moment(start_scheduler, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "sitecustomize.py").write_text(WITHOUT_PACKAGE)
+    environment = {**os.environ, "PYTHONPATH": str(elsewhere)}
+    address = start_scheduler(environment)
+    cluster = ObservationCluster(Settings(archive_root=tmp_path, dask_scheduler=address))
+    with pytest.raises(ClusterError, match="cannot run the archive's tasks"), cluster.connect(1):
+        pass
+
+
+def test_an_address_without_scheduler(tmp_path, monkeypatch):
+    monkeypatch.setattr("roboao_assets.orchestration.cluster.CONNECT_TIMEOUT_S", 2)
+    settings = Settings(archive_root=tmp_path, dask_scheduler="tcp://127.0.0.1:9")
+    with (
+        pytest.raises(ClusterError, match=r"no Dask scheduler answered at tcp://127\.0\.0\.1:9"),
+        ObservationCluster(settings).connect(1),
+    ):
+        pass
