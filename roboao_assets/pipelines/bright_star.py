@@ -124,6 +124,7 @@ def _stack_summary(stack: BrightStarStack, cube: FrameCube) -> dict[str, Any]:
         "frames_used": used,
         "frames_not_finite": len(cube.nonfinite_frames),
         "frames_saturated": stack.saturated_frames,
+        "frames_cosmic_ray": stack.cosmic_ray_frames,
         "snr": stack.snr,
         "lock_position": [stack.lock_x, stack.lock_y] if stack.stacks else None,
     }

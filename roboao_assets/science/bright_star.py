@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import roboao_native as native
+from roboao_assets.science.cosmic_rays import remove_spikes
 from roboao_assets.science.errors import NoStarError, NotEnoughFramesError
 from roboao_assets.science.frame_calibration import FrameCalibration, fill_bad_pixels
 from roboao_assets.science.guide_star import GuideStar, find_guide_star
@@ -19,6 +20,7 @@ from roboao_assets.science.registration import (
     border_levels,
     measure_frames,
     telescope_transfer,
+    variance_per_adu,
 )
 
 Classification = Literal["high_flux", "faint", "zero_flux", "failed"]
@@ -39,7 +41,7 @@ class StackOptions:
     faint_snr: float = 100.0
     snr_aperture_px: int = 5
     min_flux_fraction: float = 0.3
-    registration_rounds: int = 2
+    registration_rounds: int = 1
     threads: int = 1
 
 
@@ -111,6 +113,8 @@ class BrightStarStack:
         Frames in which the guide star reaches the saturation level.
     peak_snr : float
         Median signal-to-noise of the brightest speckle; see `registration.PEAK_SNR`.
+    cosmic_ray_frames : int
+        Frames with a cosmic ray in the box round the guide star.
     """
 
     classification: Classification
@@ -124,6 +128,7 @@ class BrightStarStack:
     lock_y: float = float("nan")
     saturated_frames: int = 0
     peak_snr: float = 0.0
+    cosmic_ray_frames: int = 0
 
 
 class FrameAverager:
@@ -231,15 +236,17 @@ def stack_bright_star(
             classification="zero_flux", reason=str(error), sum_image=sum_image, stacks={}
         )
     boxes, left, top = _cut_boxes(frames, star, averager.bias, calibration, profile, options)
+    transfer = telescope_transfer(
+        boxes.shape[1],
+        plate_scale_arcsec=profile.plate_scale_arcsec,
+        wavelength_nm=wavelength_nm,
+        primary_diameter_m=profile.primary_diameter_m,
+        secondary_diameter_m=profile.secondary_diameter_m,
+    )
+    boxes, hits = remove_spikes(boxes, transfer, variance_per_adu(boxes, transfer))
     measures = measure_frames(
         boxes,
-        telescope_transfer(
-            boxes.shape[1],
-            plate_scale_arcsec=profile.plate_scale_arcsec,
-            wavelength_nm=wavelength_nm,
-            primary_diameter_m=profile.primary_diameter_m,
-            secondary_diameter_m=profile.secondary_diameter_m,
-        ),
+        transfer,
         search_half_px=boxes.shape[1] * _SEARCH_FRACTION / 2,
         rounds=options.registration_rounds,
         threads=options.threads,
@@ -265,6 +272,7 @@ def stack_bright_star(
         stacks={},
         saturated_frames=int((peaks >= profile.saturation_adu).sum()),
         peak_snr=measures.peak_snr,
+        cosmic_ray_frames=int((hits > 0).sum()),
     )
     if snr < options.zero_flux_snr or not table.used.any():
         reason = (

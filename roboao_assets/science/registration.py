@@ -10,7 +10,7 @@ evaluated off the pixel grid by a matrix Fourier transform (Guizar-Sicairos, Thu
 Lucky imaging stacks frames on their brightest speckle (Law, Mackay & Baldwin 2006,
 doi:10.1051/0004-6361:20053695). That is the sharper choice only while the speckle
 stands out of the photon noise: below `PEAK_SNR` frames stay where the correlation
-with the mean puts them.
+with the mean of the others puts them.
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,8 @@ _FINE_STEP_PX = 0.125
 _SPECKLE_REACH_PX = 2
 # Median signal-to-noise of the filtered peak from which frames are put on it.
 PEAK_SNR = 20.0
+# Blur (px) under which a faint star is found in a frame: the faint-star pipeline's.
+_FAINT_SIGMA_PX = 5.0
 # Fewer frequencies than this beyond the cut-off do not measure the noise.
 _MIN_NOISE_FREQUENCIES = 64
 
@@ -99,20 +101,30 @@ def measure_frames(
     )
     y, x, _ = _whole_pixel_peaks(filtered, search_half_px)
     y, x, peak = _fine_peaks(smooth, y, x)
+    noise = _peak_noise(stars, spectra, flux, transfer, y, x)
+    bright = float(np.median(peak / noise)) >= PEAK_SNR
+    if not bright:
+        # Single speckles drown in the noise: begin with where the light is as a whole.
+        blurred = pyfftw.interfaces.numpy_fft.irfft2(
+            smooth * gaussian_transfer(side, _FAINT_SIGMA_PX),
+            s=(side, side),
+            axes=(1, 2),
+            threads=threads,
+        )
+        y, x, _ = _whole_pixel_peaks(blurred, search_half_px)
+        peak = np.ones_like(peak)
     weights = np.clip(peak, 0, None)
-    for _ in range(rounds):
-        template = _mean_spectrum(smooth, y, x, weights)
-        # The mean's own peak says where in the star "the position" is.
-        origin = np.zeros(1)
-        peak_y, peak_x, _ = _fine_peaks(template[None], origin, origin)
-        y, x, _ = _fine_peaks(spectra * np.conj(template), y, x)
-        y, x = y + peak_y, x + peak_x
-    near_y, near_x = _nearby_peaks(filtered, y, x)
-    near_y, near_x, peak = _fine_peaks(smooth, near_y, near_x)
-    noise = _peak_noise(stars, spectra, flux, transfer, near_y, near_x)
+    # Two frames have no others to agree with.
+    for _ in range(rounds if number > 2 else 0):
+        y, x = _correlate_with_others(spectra, smooth, y, x, weights)
+    if bright:
+        y, x = _nearby_peaks(filtered, y, x)
+        y, x, peak = _fine_peaks(smooth, y, x)
+    else:
+        # At the position found from all of the light: the highest noise is no peak.
+        peak = _evaluate(smooth, y, x)
+    noise = _peak_noise(stars, spectra, flux, transfer, y, x)
     peak_snr = float(np.median(peak / noise))
-    if peak_snr >= PEAK_SNR:
-        y, x = near_y, near_x
     perfect = np.sum(transfer_psf(transfer) ** 2)
     quality = (peak / np.maximum(flux, 1e-6) / perfect).astype(np.float32)
     return FrameMeasures(x=x, y=y, quality=quality, flux=flux, peak_snr=peak_snr)
@@ -158,10 +170,56 @@ def telescope_transfer(
     ).astype(np.float32)
 
 
+def gaussian_transfer(side: int, sigma_px: float) -> NDArray[np.float32]:
+    """Transfer function, shape (side, side // 2 + 1), of a Gaussian blur."""
+    fy, fx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
+    return np.exp(-2 * (np.pi * sigma_px) ** 2 * (fy**2 + fx**2)).astype(np.float32)
+
+
 def transfer_psf(transfer: NDArray[np.float32]) -> NDArray[np.float64]:
     """PSF of a transfer function, unit sum, its peak at (0, 0); shape (side, side)."""
     side = transfer.shape[0]
     return np.fft.irfft2(transfer, s=(side, side))
+
+
+def variance_per_adu(boxes: NDArray[np.float32], transfer: NDArray[np.float32]) -> float:
+    """Photon noise: variance of a pixel over its light (ADU), median of the frames.
+
+    Beyond the cut-off of the telescope there is nothing but noise, and its power there is
+    the sum of the variances of all pixels. What the border's noise does not explain is
+    photon noise, in proportion to the light.
+
+    Parameters
+    ----------
+    boxes : ndarray of float32, shape (n, side, side)
+        Calibrated cut-outs round a star.
+    transfer : ndarray of float32, shape (side, side // 2 + 1)
+
+    Returns
+    -------
+    float
+        0 if there are no frames, or too few frequencies beyond the cut-off to tell.
+    """
+    if len(boxes) == 0 or (transfer == 0).sum() < _MIN_NOISE_FREQUENCIES:
+        return 0.0
+    stars = boxes - border_levels(boxes)[:, None, None]
+    flux = stars.sum(axis=(1, 2), dtype=np.float64)
+    spectra = pyfftw.interfaces.numpy_fft.rfft2(stars)
+    per_light = _photon_noise(stars, spectra, flux, transfer)
+    return float(np.median(per_light[flux > 0])) if (flux > 0).any() else 0.0
+
+
+def _photon_noise(
+    stars: NDArray[np.float32],
+    spectra: NDArray[np.complex64],
+    flux: NDArray[np.floating],
+    transfer: NDArray[np.float32],
+) -> NDArray[np.floating]:
+    """Variance of a pixel over its light in each frame, shape (n,)."""
+    side = stars.shape[1]
+    scatter = 1.4826 * border_levels(np.abs(stars))
+    power = np.mean(np.abs(spectra[:, transfer == 0]) ** 2, axis=1)
+    return np.maximum(power - side**2 * scatter**2, 0) / np.maximum(flux, 1e-6)
 
 
 def _peak_noise(
@@ -172,20 +230,12 @@ def _peak_noise(
     y: NDArray[np.float64],
     x: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Noise of the filtered image at (y, x) of each frame, shape (n,).
-
-    Beyond the cut-off of the telescope there is nothing but noise, and its power there is
-    the sum of the variances of all pixels. What the border's noise does not explain is
-    photon noise, in proportion to the light.
-    """
-    number, side, _ = stars.shape
+    """Noise of the filtered image at (y, x) of each frame, shape (n,); see `variance_per_adu`."""
     scatter = 1.4826 * border_levels(np.abs(stars))
     psf2 = transfer_psf(transfer) ** 2
     variance = scatter.astype(np.float64) ** 2 * psf2.sum()
-    beyond = transfer == 0
-    if beyond.sum() >= _MIN_NOISE_FREQUENCIES:
-        power = np.mean(np.abs(spectra[:, beyond]) ** 2, axis=1)
-        per_light = np.maximum(power - side**2 * scatter**2, 0) / np.maximum(flux, 1e-6)
+    if (transfer == 0).sum() >= _MIN_NOISE_FREQUENCIES:
+        per_light = _photon_noise(stars, spectra, flux, transfer)
         light = _evaluate(spectra * np.fft.rfft2(psf2).astype(np.complex64), y, x)
         variance += per_light * np.maximum(light, 0)
     return np.sqrt(np.maximum(variance, 1e-12))
@@ -223,12 +273,12 @@ def _nearby_peaks(
 def _evaluate(
     spectra: NDArray[np.complex64], y: NDArray[np.float64], x: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Value of the inverse transform of each spectrum at the whole pixel next to (y, x)."""
+    """Value of the inverse transform of each spectrum at (y, x), between pixels too."""
     side = spectra.shape[1]
     fx = np.fft.rfftfreq(side)
     twice = np.where((fx == 0) | (fx == 0.5), 1.0, 2.0)
-    to_y = np.exp(2j * np.pi * np.rint(y)[:, None] * np.fft.fftfreq(side)).astype(np.complex64)
-    to_x = (np.exp(2j * np.pi * np.rint(x)[:, None] * fx) * twice).astype(np.complex64)
+    to_y = np.exp(2j * np.pi * y[:, None] * np.fft.fftfreq(side)).astype(np.complex64)
+    to_x = (np.exp(2j * np.pi * x[:, None] * fx) * twice).astype(np.complex64)
     return np.einsum("ny,nyx,nx->n", to_y, spectra, to_x, optimize=True).real / side**2
 
 
@@ -282,6 +332,32 @@ def _parabolic_peaks(
     move_x, rise_x = vertex(fine[every, iy, ix - 1], fine[every, iy, ix + 1])
     peak = (top + rise_y + rise_x).astype(np.float32)
     return y + offsets[iy] + move_y * step, x + offsets[ix] + move_x * step, peak
+
+
+def _correlate_with_others(
+    spectra: NDArray[np.complex64],
+    smooth: NDArray[np.complex64],
+    y: NDArray[np.float64],
+    x: NDArray[np.float64],
+    weights: NDArray[np.floating],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions at which each frame correlates best with the mean of all others.
+
+    A frame is left out of its own template: its noise would correlate with itself just where
+    it was put before, and hold it there.
+    """
+    side = spectra.shape[1]
+    template = _mean_spectrum(smooth, y, x, weights)
+    # The mean's own peak says where in the star "the position" is.
+    origin = np.zeros(1)
+    peak_y, peak_x, _ = _fine_peaks(template[None], origin, origin)
+    share = (weights / max(float(weights.sum()), 1e-12)).astype(np.float32)
+    phase_y = np.exp(-2j * np.pi * y[:, None] * np.fft.fftfreq(side)).astype(np.complex64)
+    phase_x = np.exp(-2j * np.pi * x[:, None] * np.fft.rfftfreq(side)).astype(np.complex64)
+    own = np.conj(smooth) * phase_y[:, :, None] * phase_x[:, None, :]
+    correlation = spectra * (np.conj(template) - share[:, None, None] * own)
+    y, x, _ = _fine_peaks(correlation, y, x)
+    return y + peak_y, x + peak_x
 
 
 def _mean_spectrum(

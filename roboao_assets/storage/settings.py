@@ -67,8 +67,7 @@ class BrightStarSettings(_Group):
     min_flux_fraction: float = Field(
         0.3, ge=0, lt=1, description="frames with less of the median flux are clouded"
     )
-    registration_upsampling: int = Field(50, ge=1, description="1 / step of the registration (px)")
-    registration_rounds: int = Field(2, ge=1, description="rounds of template refinement")
+    registration_rounds: int = Field(1, ge=1, description="rounds of template refinement")
 
     @field_validator("selections_percent")
     @classmethod

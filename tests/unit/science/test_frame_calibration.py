@@ -47,7 +47,8 @@ def test_bias_levels_ignore_a_cosmic_ray(masters):
     dark, _, _ = masters
     rng = np.random.default_rng(1)
     frames = np.rint(
-        np.nan_to_num(dark) + np.array([600, 612, 590.0])[:, None, None]
+        np.nan_to_num(dark)
+        + np.array([600, 612, 590.0])[:, None, None]
         + rng.normal(0, 6, (3, 64, 64))
     ).astype(np.uint16)
     frames[1, -5, -5] = 60000
