@@ -15,9 +15,9 @@ from typing import NamedTuple
 import dagster as dg
 from dagster import DagsterRunStatus
 
+from roboao_assets.assets.observation_products import STAGES
 from roboao_assets.orchestration.reloading import ask_for_reload
 from roboao_assets.orchestration.resources import CodeLocation
-from roboao_assets.pipelines.observation import OBSERVATION_STAGES
 from roboao_assets.storage.manifest import update_manifest
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.raw_scan import NightScan, scan_raw_nights
@@ -66,7 +66,7 @@ def build_jobs() -> ArchiveJobs:
         ),
         dg.define_asset_job(
             "reduce_observations",
-            selection=dg.AssetSelection.assets(*OBSERVATION_STAGES),
+            selection=dg.AssetSelection.assets(*STAGES),
             description="Reduces a range of observations on the Dask cluster.",
         ),
         dg.define_asset_job(

@@ -4,7 +4,6 @@ import dagster as dg
 
 from roboao_assets.orchestration.night_stage import build_night_asset
 from roboao_assets.orchestration.resources import CodeLocation
-from roboao_assets.pipelines import night
 
 GROUP = "calibration"
 
@@ -15,7 +14,6 @@ def build_calibration(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "master_darks",
-            night.make_master_darks,
             group=GROUP,
             deps=["raw_night"],
             description=(
@@ -26,7 +24,6 @@ def build_calibration(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "master_flats",
-            night.make_master_flats,
             group=GROUP,
             deps=["raw_night", "master_darks"],
             description=(
@@ -37,7 +34,6 @@ def build_calibration(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "bad_pixel_mask",
-            night.make_bad_pixel_mask,
             group=GROUP,
             deps=["master_darks", "master_flats"],
             description="`calib/bad_pixels.fits`: hot, dead and deviating pixels (1 = bad).",

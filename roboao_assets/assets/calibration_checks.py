@@ -1,10 +1,13 @@
 """Asset checks of the calibration: they read the files, whoever made them."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import numpy as np
+from numpy.typing import NDArray
 
 from roboao_assets.orchestration.resources import CodeLocation
 from roboao_assets.science.calibration_quality import (
@@ -13,7 +16,6 @@ from roboao_assets.science.calibration_quality import (
     judge_dark,
     judge_flat,
 )
-from roboao_assets.storage.fits_products import read_image
 from roboao_assets.storage.paths import ArchivePaths
 
 
@@ -88,13 +90,19 @@ def _build_check(
 
 
 def _judge_dark(path: Path) -> MasterQuality:
-    data, header = read_image(path)
+    data, header = _read(path)
     return judge_dark(data, header.get("NOISE"), header.get("NFRAMES"))
 
 
 def _judge_flat(path: Path) -> MasterQuality:
-    return judge_flat(read_image(path)[0])
+    return judge_flat(_read(path)[0])
 
 
 def _judge_bad_pixels(path: Path) -> MasterQuality:
-    return judge_bad_pixels(read_image(path)[0])
+    return judge_bad_pixels(_read(path)[0])
+
+
+def _read(path: Path) -> tuple[NDArray[np.float32], Mapping[str, Any]]:
+    from roboao_assets.storage.fits_products import read_image
+
+    return read_image(path)

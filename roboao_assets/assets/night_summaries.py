@@ -4,7 +4,6 @@ import dagster as dg
 
 from roboao_assets.orchestration.night_stage import build_night_asset
 from roboao_assets.orchestration.resources import CodeLocation
-from roboao_assets.pipelines import night
 
 GROUP = "night_summaries"
 
@@ -16,7 +15,6 @@ def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "seeing",
-            night.measure_night_seeing,
             group=GROUP,
             deps=["raw_night", "master_darks", "master_flats", "bad_pixel_mask"],
             kinds={"matplotlib"},
@@ -28,7 +26,6 @@ def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "strehl_summary",
-            night.summarise_strehl,
             group=GROUP,
             deps=[dg.AssetDep("strehl_ratio", partition_mapping=to_night), "seeing"],
             kinds={"matplotlib"},
@@ -37,7 +34,6 @@ def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "contrast_summary",
-            night.summarise_contrast,
             group=GROUP,
             deps=[dg.AssetDep("contrast_curve", partition_mapping=to_night)],
             kinds={"matplotlib"},

@@ -24,8 +24,16 @@ from roboao_assets.orchestration.observation_runs import ABANDONED, ObservationR
 from roboao_assets.orchestration.observation_task import ObservationTask, TaskRules
 from roboao_assets.orchestration.resources import CodeLocation, StageConfig
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
-from roboao_assets.pipelines.observation import OBSERVATION_STAGES
 from roboao_assets.pipelines.outcome import StageOutcome
+
+STAGES = (
+    "bright_star_stack",
+    "strehl_ratio",
+    "bright_star_preview",
+    "pca_residual",
+    "contrast_curve",
+)
+"""In the order of the flow, as `roboao_assets.pipelines.observation` has them."""
 
 # Of a failure; the log has all.
 _MAX_SENTENCES = 20
@@ -52,7 +60,7 @@ def build_observation_products(location: CodeLocation) -> list[dg.AssetsDefiniti
         yield from ()
         wanted = {key.to_user_string() for key in context.selected_asset_keys}
         # Asked for the check alone, the stage that it looks at tells what it had made.
-        stages = tuple(s for s in OBSERVATION_STAGES if s in wanted) or ("strehl_ratio",)
+        stages = tuple(s for s in STAGES if s in wanted) or ("strehl_ratio",)
         tasks = [
             ObservationTask(
                 night=partitions.manifest.night_by_observation[o], observation=o, stages=stages

@@ -6,7 +6,6 @@ import dagster as dg
 
 from roboao_assets.orchestration.night_stage import build_night_asset
 from roboao_assets.orchestration.resources import CodeLocation
-from roboao_assets.pipelines import night
 from roboao_assets.storage.raw_night import read_night
 
 GROUP = "raw"
@@ -18,7 +17,6 @@ def build_raw_night(location: CodeLocation) -> list[dg.AssetsDefinition]:
         build_night_asset(
             location,
             "raw_night",
-            night.register_night,
             group=GROUP,
             kinds={"fits", "bzip2"},
             description=(

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable
 
-from roboao_assets.pipelines.observation import CLAIM
 from roboao_assets.science.errors import ArchiveError
 from roboao_assets.storage.catalogue import open_catalogue
 from roboao_assets.storage.settings import Settings
@@ -21,6 +20,8 @@ def release_claims(settings: Settings, owner: str, observations: Iterable[str]) 
     names = list(observations)
     if not names:
         return
+    from roboao_assets.pipelines.observation import CLAIM
+
     try:
         with open_catalogue(settings.resolved_catalogue_url) as catalogue:
             for name in names:

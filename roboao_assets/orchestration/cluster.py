@@ -6,7 +6,7 @@ setting `dask_scheduler`, an existing scheduler, shared with other runs.
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
@@ -15,7 +15,6 @@ from typing import Any
 
 import dagster as dg
 import dask
-from dagster_dask import dask_resource
 from distributed import Client
 
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
@@ -65,6 +64,9 @@ class ObservationCluster:
         ClusterError
             No scheduler, no worker, or workers without this package in this version.
         """
+        # It imports pandas, which takes a second that only a reduction has to wait for.
+        from dagster_dask import dask_resource
+
         with dask.config.set(LOCAL_CONFIG if self.is_local else {}):
             try:
                 resources = dg.build_resources(
@@ -87,7 +89,10 @@ class ObservationCluster:
                 "n_workers": max(1, min(self.settings.workers, n_tasks)),
                 "threads_per_worker": 1,
                 "processes": True,
-                "dashboard_address": None,
+                # Without a dashboard the scheduler still serves HTTP, by default on one fixed
+                # port that the run beside this one has taken.
+                "dashboard_address": "127.0.0.1:0",
+                "scheduler_kwargs": {"dashboard": False},
                 # What goes wrong with a worker comes back as the failure of its observation.
                 "silence_logs": logging.ERROR,
             }
@@ -136,8 +141,8 @@ def check_cluster(client: Client) -> None:
             f"the Dask scheduler at {address} has had no worker for {WORKERS_TIMEOUT_S} s; "
             f"start workers in an environment that has roboao-archive installed"
         ) from None
-    answers = {f"scheduler {address}": _within(client.run_on_scheduler, _ask)}
-    answers |= {f"worker {name}": a for name, a in _within(client.run, _ask).items()}
+    answers = {f"scheduler {address}": _within(client.run_on_scheduler, _ask_scheduler)}
+    answers |= {f"worker {name}": a for name, a in _within(client.run, _ask_worker).items()}
     for name, answer in answers.items():
         if isinstance(answer, str):
             raise ClusterError(
@@ -164,18 +169,18 @@ def _within(call: Any, *args: Any) -> Any:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _make_question() -> Any:
+def _question(function: str) -> Callable[[], Any]:
     # A nested function travels by value: it arrives even where the package does not exist.
     def ask() -> Any:
         try:
-            from roboao_assets.orchestration.observation_task import (  # noqa: PLC0415
-                describe_worker,
-            )
+            from roboao_assets.orchestration import observation_task
+
+            return getattr(observation_task, function)()
         except ImportError as error:
             return f"{type(error).__name__}: {error}"
-        return describe_worker()
 
     return ask
 
 
-_ask = _make_question()
+_ask_worker = _question("describe_worker")
+_ask_scheduler = _question("describe_process")

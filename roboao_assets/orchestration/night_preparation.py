@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from roboao_assets.pipelines.night import make_bad_pixel_mask, register_night
+from roboao_assets.orchestration.night_stage import run_night_stage
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.workspace import open_workspace, run_stage
 from roboao_assets.storage.settings import Settings
@@ -35,6 +35,6 @@ def prepare_night(settings: Settings, night: str) -> Iterator[StageOutcome]:
         yield looked
         return
     if not registered:
-        yield register_night(settings, night)
+        yield run_night_stage("raw_night", settings, night)
     if not masked:
-        yield make_bad_pixel_mask(settings, night)
+        yield run_night_stage("bad_pixel_mask", settings, night)

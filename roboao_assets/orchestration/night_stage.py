@@ -1,7 +1,6 @@
 """How a stage of a night becomes an asset."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import dagster as dg
 
@@ -15,32 +14,42 @@ from roboao_assets.storage.settings import Settings
 OWNERS = ("team:roboao-archive",)
 
 
-class NightStage(Protocol):
-    """A stage of `roboao_assets.pipelines.night`."""
+def run_night_stage(
+    stage: str, settings: Settings, night: str, *, force: bool = False
+) -> StageOutcome:
+    """Make the product called `stage` of a night."""
+    # What the physics imports takes three seconds, which neither the loading of the code
+    # location nor a sensor has to wait for.
+    from roboao_assets.pipelines import night as stages
 
-    def __call__(self, settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
-        """Make the product of `night`; `force`: even if nothing has changed."""
+    work = {
+        "raw_night": stages.register_night,
+        "master_darks": stages.make_master_darks,
+        "master_flats": stages.make_master_flats,
+        "bad_pixel_mask": stages.make_bad_pixel_mask,
+        "seeing": stages.measure_night_seeing,
+        "strehl_summary": stages.summarise_strehl,
+        "contrast_summary": stages.summarise_contrast,
+    }[stage]
+    return work(settings, night, force=force)
 
 
 def build_night_asset(
     location: CodeLocation,
     name: str,
-    run: NightStage,
     *,
     group: str,
     description: str,
     deps: Sequence[str | dg.AssetDep] = (),
     kinds: set[str] | None = None,
 ) -> dg.AssetsDefinition:
-    """Return the night-partitioned asset that `run` makes.
+    """Return the night-partitioned asset of the stage `name`.
 
     Parameters
     ----------
     location : CodeLocation
     name : str
         Name of the asset and of the stage.
-    run : callable
-        What makes it.
     group, description, deps, kinds
         As Dagster shows them.
     """
@@ -57,7 +66,9 @@ def build_night_asset(
         output_required=True,
     )
     def night_asset(context: dg.AssetExecutionContext, config: StageConfig) -> dg.MaterializeResult:
-        outcome = run(location.settings, context.partition_key, force=config.force)
+        outcome = run_night_stage(
+            name, location.settings, context.partition_key, force=config.force
+        )
         if not outcome.succeeded:
             context.log.error(f"{outcome.stage}: {outcome.reason}")
             raise failure_of(outcome, context.partition_key, context.retry_number + 1)

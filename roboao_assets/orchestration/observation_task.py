@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from distributed import get_worker
 
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
-from roboao_assets.pipelines.observation import reduce_observation
 from roboao_assets.pipelines.outcome import StageOutcome
 
 
@@ -80,6 +79,8 @@ def reduce_on_worker(rules: TaskRules, task: ObservationTask) -> list[StageOutco
     The time limit counts from that word, not from the submission: how long a task waits
     for a free worker says nothing about it.
     """
+    from roboao_assets.pipelines.observation import reduce_observation
+
     tell_begun(rules, task)
     return reduce_observation(
         rules.settings_json,
@@ -98,5 +99,12 @@ def tell_begun(rules: TaskRules, task: ObservationTask) -> None:
 
 
 def describe_worker() -> dict[str, object]:
-    """What this process would make products with: its code versions, and where it is."""
+    """What a worker would make products with; after this it has loaded all it needs."""
+    import roboao_assets.pipelines.observation  # noqa: F401
+
+    return describe_process()
+
+
+def describe_process() -> dict[str, object]:
+    """Code versions of this process, and where it is."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "code_versions": CODE_VERSIONS}

@@ -1,10 +1,12 @@
 import dagster as dg
 import pytest
 
+from roboao_assets.assets.observation_products import STAGES
 from roboao_assets.definitions import build_definitions
 from roboao_assets.orchestration.partitions import ArchivePartitions
 from roboao_assets.orchestration.resources import CodeLocation
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
+from roboao_assets.pipelines.observation import OBSERVATION_STAGES
 from roboao_assets.storage.manifest import Manifest
 from roboao_assets.storage.settings import Settings
 
@@ -91,6 +93,10 @@ def test_an_archive_without_nights_loads(tmp_path):
         "reduce_observations",
         "summarise_night",
     }
+
+
+def test_the_stages_are_those_of_the_pipeline():
+    assert STAGES == OBSERVATION_STAGES
 
 
 def test_jobs_take_the_assets_of_their_grain(tmp_path):

@@ -31,7 +31,7 @@ def rules(run_id="run", time_limit_s=60.0):
 @pytest.fixture(scope="module")
 def cluster():
     # A worker that is killed is killed once: what a third death adds is only time.
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     with (
         dask.config.set({**LOCAL_CONFIG, "distributed.scheduler.allowed-failures": 0}),
         LocalCluster(processes=True, **options) as started,
