@@ -75,7 +75,7 @@ def test_lock_star_is_boxed():
 
 @pytest.mark.parametrize(("scale", "length_arcsec"), [(0.02, 1.0), (0.05, 2.0), (0.002, 0.1)])
 def test_scale_bar_is_as_long_as_it_says(scale, length_arcsec):
-    assert previews._round_length(0.2 * 400 * scale) == length_arcsec
+    assert round_length(0.2 * 400 * scale) == length_arcsec
     png = previews.full_preview(
         np.zeros((400, 400), np.float32), plate_scale_arcsec=scale, title=""
     )
