@@ -26,8 +26,8 @@ def remove_spikes(
 
     No light that came through the telescope is sharper than its diffraction-limited PSF: a
     pixel brighter than its eight neighbours, which are much darker than those beside the peak
-    of that PSF, was hit, if it stands out of the photon noise. (The idea of L.A.Cosmic, van Dokkum 2001,
-    doi:10.1086/323894, with the known PSF in place of the fine structure.)
+    of that PSF, was hit, if it stands out of the photon noise. (The idea of L.A.Cosmic, van
+    Dokkum 2001, doi:10.1086/323894, with the known PSF in place of the fine structure.)
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from roboao_assets.pipelines import picture_style, previews
+from roboao_assets.pipelines.sky_picture import round_length
 from roboao_assets.science.errors import ScienceError
 from roboao_assets.storage.settings import load_instruments
 
