@@ -26,6 +26,7 @@ from roboao_assets.orchestration.resources import CodeLocation, StageConfig
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.pipelines.outcome import StageOutcome
 
+LOCAL_POOL = "local_cluster"
 STAGES = (
     "bright_star_stack",
     "strehl_ratio",
@@ -52,6 +53,8 @@ def build_observation_products(location: CodeLocation) -> list[dg.AssetsDefiniti
         partitions_def=partitions.observations,
         # Beta, and what makes a range of observations one run (docs/adr/0001-dagster.md).
         backfill_policy=dg.BackfillPolicy.single_run(),
+        # The instance lets one run of a pool work at a time: each would bring a cluster.
+        pool=LOCAL_POOL if location.cluster.is_local else None,
     )
     def reduce_observation(
         context: dg.AssetExecutionContext, config: StageConfig

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 from roboao_assets.science.errors import RawDataError
@@ -111,6 +112,8 @@ def scan_night(
     )
 
 
+# A sensor looks at the same names every half minute, and reading a date takes most of its time.
+@lru_cache(maxsize=200_000)
 def _observation_name(stem: str) -> ExposureName | None:
     if not stem[:1].isdigit() or not is_partition_key(stem):
         return None

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -11,13 +12,22 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus
 
+from roboao_assets.automation import RANGE_END_TAG, RANGE_START_TAG
 from roboao_assets.orchestration.home import prepare_dagster_home
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings
 
 NIGHT = "20170607"
 START_LIMIT_S, NIGHT_LIMIT_S, STOP_LIMIT_S = 180, 900, 60
+BACKFILL_TAG = "dagster/backfill"
+ENDS = {
+    BulkActionStatus.COMPLETED_SUCCESS,
+    BulkActionStatus.COMPLETED_FAILED,
+    BulkActionStatus.FAILED,
+    BulkActionStatus.CANCELED,
+}
 
 
 def free_port():
@@ -67,6 +77,47 @@ def dagster_dev(environment, port, log):
                 pytest.fail("dagster dev did not stop on SIGINT")
 
 
+LAUNCH = """
+mutation ($backfill: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $backfill) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}
+"""
+
+
+def launch_backfill(port, nights):
+    """Do what the pages do when a night is chosen in the launchpad of the whole graph."""
+    assets = ("master_darks", "bad_pixel_mask", "bright_star_stack", "strehl_ratio")
+    backfill = {
+        "assetSelection": [{"path": [name]} for name in (*assets, "strehl_summary")],
+        "partitionNames": list(nights),
+    }
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql",
+        json.dumps({"query": LAUNCH, "variables": {"backfill": backfill}}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        answer = json.loads(reply.read())["data"]["launchPartitionBackfill"]
+    assert answer["__typename"] == "LaunchBackfillSuccess", answer
+    return answer["backfillId"]
+
+
+def assert_in_order(runs, observations):
+    """Masters, then all observations in one run, then the summary."""
+    selected = [{k.to_user_string() for k in run.asset_selection} for run in runs]
+    # The instance tells its newest run first.
+    summary, reduction, masters = selected
+    assert "master_darks" in masters
+    assert reduction == {"bright_star_stack", "strehl_ratio"}
+    assert summary == {"strehl_summary"}
+    tags = runs[1].tags
+    assert {tags[RANGE_START_TAG], tags[RANGE_END_TAG]} == set(observations)
+
+
 @pytest.mark.slow
 def test_a_raw_night_dropped_in_is_reduced_without_a_hand_on_it(
     small_night, dagster_environment, tmp_path, monkeypatch
@@ -97,6 +148,15 @@ def test_a_raw_night_dropped_in_is_reduced_without_a_hand_on_it(
             runs = {run.job_name: run for run in instance.get_runs()}
             assert {run.status for run in runs.values()} == {dg.DagsterRunStatus.SUCCESS}
             made = instance.get_materialized_partitions(dg.AssetKey("bright_star_stack"))
+            backfill = launch_backfill(port, [NIGHT])
+            wait_until(
+                lambda: instance.get_backfill(backfill).status in ENDS,
+                NIGHT_LIMIT_S,
+                "the backfill",
+                log,
+            )
+            assert instance.get_backfill(backfill).status == BulkActionStatus.COMPLETED_SUCCESS
+            assert_in_order(instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill})), made)
     assert len(made) == 2
     for observation in made:
         assert paths.stack(NIGHT, observation, 100).is_file()

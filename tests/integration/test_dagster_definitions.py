@@ -99,6 +99,16 @@ def test_the_stages_are_those_of_the_pipeline():
     assert STAGES == OBSERVATION_STAGES
 
 
+@pytest.mark.parametrize(("scheduler", "pools"), [("", {"local_cluster"}), ("tcp://a:1", set())])
+def test_runs_that_bring_a_cluster_of_their_own_are_in_one_pool(tmp_path, scheduler, pools):
+    location = CodeLocation(
+        settings=Settings(archive_root=tmp_path / "archive", dask_scheduler=scheduler),
+        partitions=ArchivePartitions(Manifest()),
+    )
+    job = build_definitions(location).resolve_job_def("reduce_observations")
+    assert job.get_node_named("reduce_observation").definition.pools == pools
+
+
 def test_jobs_take_the_assets_of_their_grain(tmp_path):
     loaded = definitions(tmp_path, {"20160925": [A, B]})
     for job, assets in {
