@@ -15,6 +15,9 @@ from typing import NamedTuple
 import dagster as dg
 from dagster import DagsterRunStatus
 
+# What `define_asset_job` returns; Dagster has no public name for it.
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
 from roboao_assets.assets.observation_products import STAGES
 from roboao_assets.orchestration.reloading import ask_for_reload
 from roboao_assets.orchestration.resources import CodeLocation
@@ -45,15 +48,13 @@ _UNFINISHED = [
     DagsterRunStatus.CANCELING,
 ]
 
-Job = type(dg.define_asset_job("job", selection=dg.AssetSelection.all()))
-
 
 class ArchiveJobs(NamedTuple):
     """The three jobs of a night, in order."""
 
-    calibrate_night: Job
-    reduce_observations: Job
-    summarise_night: Job
+    calibrate_night: UnresolvedAssetJobDefinition
+    reduce_observations: UnresolvedAssetJobDefinition
+    summarise_night: UnresolvedAssetJobDefinition
 
 
 def build_jobs() -> ArchiveJobs:
@@ -142,7 +143,7 @@ def _raw_nights_sensor(location: CodeLocation, jobs: ArchiveJobs) -> dg.SensorDe
         seen: dict[str, str] = json.loads(context.cursor or "{}")
         active = _active_nights(context.instance)
         requests = list(_night_requests(location, scans, seen, active))
-        seen |= {request.partition_key: request.run_key for request in requests}
+        seen |= {str(request.partition_key): str(request.run_key) for request in requests}
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else f"nothing new in {len(scans)} nights",
@@ -241,11 +242,11 @@ def _reduced_nights_sensors(location: CodeLocation, jobs: ArchiveJobs) -> list[d
 
 def _run_status_sensors(
     location: CodeLocation,
-    follow: Callable[[dg.RunStatusSensorContext], object],
+    follow: Callable[..., Iterator[dg.RunRequest | dg.SkipReason] | dg.RunRequest | dg.SkipReason],
     *,
     name: str,
-    after: Job,
-    start: Job,
+    after: UnresolvedAssetJobDefinition,
+    start: UnresolvedAssetJobDefinition,
     description: str,
 ) -> list[dg.SensorDefinition]:
     # One sensor a status: Dagster's run-status sensors watch one each.

@@ -107,7 +107,7 @@ class ObservationCluster:
         }
 
     def _unreachable(self, error: Exception) -> str:
-        root = error
+        root: BaseException = error
         while root.__cause__ is not None:
             root = root.__cause__
         if self.is_local:
