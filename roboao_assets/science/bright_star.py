@@ -235,7 +235,30 @@ def stack_bright_star(
         return BrightStarStack(
             classification="zero_flux", reason=str(error), sum_image=sum_image, stacks={}
         )
-    boxes, left, top = _cut_boxes(frames, star, averager.bias, calibration, profile, options)
+    found = _measure_frames(
+        frames, sum_image, star, averager.bias, calibration, profile, wavelength_nm, options
+    )
+    if found.snr < options.zero_flux_snr or not found.table.used.any():
+        reason = (
+            f"the brightest star has a mean signal-to-noise of {found.snr:.1f} a frame; "
+            f"{options.zero_flux_snr:g} is needed to register on it"
+        )
+        return replace(found, reason=reason)
+    return _drizzle(frames, found, calibration, profile, options)
+
+
+def _measure_frames(
+    frames: NDArray,
+    sum_image: NDArray[np.float32],
+    star: GuideStar,
+    bias: NDArray[np.float32],
+    calibration: FrameCalibration,
+    profile: InstrumentProfile,
+    wavelength_nm: float,
+    options: StackOptions,
+) -> BrightStarStack:
+    """All that is known before anything is stacked: the table of the frames and the class."""
+    boxes, left, top = _cut_boxes(frames, star, bias, calibration, profile, options)
     transfer = telescope_transfer(
         boxes.shape[1],
         plate_scale_arcsec=profile.plate_scale_arcsec,
@@ -253,34 +276,24 @@ def stack_bright_star(
     )
     snr = guide_star_snr(boxes, measures.x, measures.y, options)
     sampled = -(-len(frames) // options.sample_every)
-    classification = classify(snr, sampled, options)
-    peaks = boxes.max(axis=(1, 2)) + averager.bias
-    table = FrameTable(
-        quality=measures.quality,
-        flux=measures.flux,
-        bias=averager.bias,
-        x=measures.x + left,
-        y=measures.y + top,
-        used=select_usable(measures.flux, measures.quality, options.min_flux_fraction),
-    )
-    found = BrightStarStack(
-        classification=classification,
+    return BrightStarStack(
+        classification=classify(snr, sampled, options),
         snr=snr,
         sum_image=sum_image,
         guide_star=star,
-        table=table,
+        table=FrameTable(
+            quality=measures.quality,
+            flux=measures.flux,
+            bias=bias,
+            x=measures.x + left,
+            y=measures.y + top,
+            used=select_usable(measures.flux, measures.quality, options.min_flux_fraction),
+        ),
         stacks={},
-        saturated_frames=int((peaks >= profile.saturation_adu).sum()),
+        saturated_frames=int((boxes.max(axis=(1, 2)) + bias >= profile.saturation_adu).sum()),
         peak_snr=measures.peak_snr,
         cosmic_ray_frames=int((hits > 0).sum()),
     )
-    if snr < options.zero_flux_snr or not table.used.any():
-        reason = (
-            f"the brightest star has a mean signal-to-noise of {snr:.1f} a frame; "
-            f"{options.zero_flux_snr:g} is needed to register on it"
-        )
-        return replace(found, reason=reason)
-    return _drizzle(frames, found, table, calibration, profile, options)
 
 
 def without_nonfinite(frames: NDArray) -> tuple[NDArray, NDArray[np.bool_]]:
@@ -374,11 +387,11 @@ def _cut_boxes(
 def _drizzle(
     frames: NDArray,
     found: BrightStarStack,
-    table: FrameTable,
     calibration: FrameCalibration,
     profile: InstrumentProfile,
     options: StackOptions,
 ) -> BrightStarStack:
+    table = found.table
     order = table.order
     scale = profile.drizzle_scale
     # The lock star goes to the middle of an output pixel, so that its peak is sampled there.
