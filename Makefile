@@ -8,8 +8,8 @@ NIGHT  ?= 20170607
 # unless another archive is named in the environment or in roboao.toml.
 DEMO := $(CURDIR)/demo
 ifeq ($(wildcard roboao.toml)$(ROBOAO_CONFIG)$(ROBOAO_ARCHIVE_ROOT),)
-export ROBOAO_RAW_ROOTS    := $(DEMO)/raw
-export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
+serve: export ROBOAO_RAW_ROOTS    := $(DEMO)/raw
+serve: export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
 endif
 export DAGSTER_DISABLE_TELEMETRY := 1
 

@@ -96,7 +96,9 @@ def server(start_server, catalogue_url):
     return start_server(catalogue_url)
 
 
-@pytest.fixture(scope="session")
+# Not for the session: Playwright's event loop runs as long as it is open, and the loops
+# of other tests, distributed's among them, could not end.
+@pytest.fixture(scope="module")
 def browser():
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:

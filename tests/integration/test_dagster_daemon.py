@@ -55,6 +55,9 @@ def answers(port):
 @contextmanager
 def dagster_dev(environment, port, log):
     command = ["-m", "dagster", "dev", "-m", "roboao_assets.definitions", "-h", "127.0.0.1"]
+    # Where this was started in the background of a script SIGINT is ignored, and would be by
+    # our child; what is handled here is not ignored there.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, *command, "-p", str(port)],
@@ -64,6 +67,7 @@ def dagster_dev(environment, port, log):
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        signal.signal(signal.SIGINT, before)
         try:
             wait_until(lambda: answers(port), START_LIMIT_S, "the start of dagster dev", log)
             yield process

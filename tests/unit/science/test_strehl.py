@@ -224,7 +224,9 @@ def test_uneven_background_is_in_the_error():
 
 
 def test_small_frame_uses_its_outermost_ring():
-    profile = PROFILES["PHARO"]
+    profile = replace(
+        PROFILES["PHARO"], drizzle_scale=2, strehl_box_half_px=54, core_fit_radius_px=4.0
+    )
     star = diffraction_psf(
         2145.0, 5.093, 1.829, 0.0125, 64, pixel_widths_arcsec=sampling_widths_arcsec(profile, 0.45)
     )[:128, :128]
