@@ -55,7 +55,9 @@ def measure(frames, repeats):
     """Return the ratios of `repeats` pairs, and the seconds of the stages of the last."""
     with tempfile.TemporaryDirectory(prefix="roboao-bench-") as folder:
         root = Path(folder)
-        simulate_night(root / "raw", NIGHT, targets=1, frames=frames, size=1024, seed=1)
+        simulate_night(
+            root / "raw", NIGHT, targets=1, frames=frames, size=1024, seed=1, seeing_exposures=0
+        )
         settings = Settings(
             raw_roots=(root / "raw",), archive_root=root / "archive", threads=os.cpu_count() or 1
         )
