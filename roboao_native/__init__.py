@@ -26,6 +26,7 @@ __all__ = [
     "calibrate_boxes",
     "decode_uint16",
     "drizzle",
+    "median_of_groups",
     "sigma_clipped_mean",
 ]
 
@@ -101,6 +102,52 @@ def accumulate_groups(
     if first_index < 0:
         raise ValueError(f"first_index must not be negative, it is {first_index}")
     _kernels.accumulate_groups(frames, sums, int(first_index), _checked_threads(threads))
+
+
+def median_of_groups(
+    sums: NDArray[np.float64],
+    counts: ArrayLike,
+    offsets: ArrayLike,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Median over groups of their means, pixel by pixel.
+
+    Parameters
+    ----------
+    sums : ndarray of float64, shape (g, y, x), C-contiguous
+        Sums of frames, as `accumulate_groups` makes them.
+    counts : array_like of int, shape (g,)
+        Frames in each sum; a group of none is left out.
+    offsets : array_like of float64, shape (g,)
+        Taken off the mean of each group (its bias level).
+    threads : int
+        At least 1.
+
+    Returns
+    -------
+    ndarray of float32, shape (y, x)
+        Median of ``sums[g] / counts[g] - offsets[g]``, the mean of the middle two for an even
+        number; NaN where a group is NaN, and everywhere if no group has a frame.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; the message has the numbers.
+    """
+    _require_array("sums", sums)
+    if sums.dtype != np.float64 or sums.ndim != 3:
+        raise ValueError(f"sums must be float64 of shape (g, y, x), not {sums.dtype} {sums.shape}")
+    _require_contiguous("sums", sums)
+    counts = _integers("counts", counts)
+    offsets = np.ascontiguousarray(offsets, np.float64)
+    if counts.shape != sums.shape[:1] or offsets.shape != sums.shape[:1]:
+        raise ValueError(
+            f"counts and offsets must have one value for each of the {len(sums)} groups, not the "
+            f"shapes {counts.shape} and {offsets.shape}"
+        )
+    median = np.empty(sums.shape[1:], np.float32)
+    _kernels.median_of_groups(sums, counts, offsets, median, _checked_threads(threads))
+    return median
 
 
 def sigma_clipped_mean(
@@ -229,6 +276,7 @@ def drizzle(
     inverse_flat: ArrayLike | None,
     weight: ArrayLike | None,
     bias: ArrayLike | None,
+    ceiling: ArrayLike | None = None,
     scale: int = 2,
     pixfrac: float = 0.45,
     boundaries: Sequence[int] | NDArray[np.integer],
@@ -256,6 +304,8 @@ def drizzle(
         Finite, not negative; 0 is a bad pixel. None: 1.
     bias : array_like of float32, shape (n,), or None
         Level of each frame (by its number, not by its place in `order`), in ADU. None: 0.
+    ceiling : array_like of float32, shape (y, x), or None
+        A calibrated value above it has no weight: a cosmic ray has hit the pixel. None: none.
     scale : int
         Output pixels a raw pixel, per axis: 1 to 16.
     pixfrac : float
@@ -294,6 +344,9 @@ def drizzle(
             f"weight must be finite and not negative; {np.count_nonzero(~np.isfinite(weight))} px "
             f"are not finite, {np.count_nonzero(weight < 0)} px are negative"
         )
+    ceiling = _optional_floats("ceiling", ceiling, (height, width))
+    if ceiling is not None and bool(np.isnan(ceiling).any()):
+        raise ValueError(f"ceiling must not be NaN; {np.count_nonzero(np.isnan(ceiling))} px are")
     shape = (len(boundaries), height * int(scale), width * int(scale))
     images, weights = np.empty(shape, np.float32), np.empty(shape, np.float32)
     _kernels.drizzle(
@@ -301,6 +354,7 @@ def drizzle(
         _optional_floats("dark", dark, (height, width)),
         _optional_floats("inverse_flat", inverse_flat, (height, width)),
         weight,
+        ceiling,
         _optional_floats("bias", bias, (n,)),
         int(scale), float(pixfrac), boundaries, images, weights, _checked_threads(threads),
     )  # fmt: skip

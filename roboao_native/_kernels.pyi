@@ -10,6 +10,13 @@ def decode_uint16(values: NDArray[np.uint16]) -> None: ...
 def accumulate_groups(
     frames: _Cube, sums: NDArray[np.float64], first_index: int, threads: int
 ) -> None: ...
+def median_of_groups(
+    sums: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    offsets: NDArray[np.float64],
+    median: NDArray[np.float32],
+    threads: int,
+) -> None: ...
 def sigma_clipped_mean(
     cube: _Cube,
     sigma: float,
@@ -37,6 +44,7 @@ def drizzle(
     dark: _MaybeFloats,
     inverse_flat: _MaybeFloats,
     weight: _MaybeFloats,
+    ceiling: _MaybeFloats,
     bias: _MaybeFloats,
     scale: int,
     pixfrac: float,

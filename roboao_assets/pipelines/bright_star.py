@@ -14,11 +14,11 @@ from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.previews import cropped_preview, full_preview
 from roboao_assets.science.bright_star import (
     BrightStarStack,
-    FrameAverager,
     StackOptions,
     stack_bright_star,
 )
 from roboao_assets.science.errors import RawDataError
+from roboao_assets.science.frame_averages import FrameAverager
 from roboao_assets.science.strehl import StrehlMeasurement, measure_strehl
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole
 from roboao_assets.storage.fits_products import provenance_cards, write_image

@@ -14,8 +14,8 @@ from roboao_assets.pipelines.night_plots import SeeingPoint, seeing_plot
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.previews import seeing_exposure_preview
 from roboao_assets.pipelines.workspace import Workspace
-from roboao_assets.science.bright_star import FrameAverager
 from roboao_assets.science.errors import ArchiveError, RawDataError
+from roboao_assets.science.frame_averages import FrameAverager
 from roboao_assets.science.seeing import SeeingSummary, measure_seeing, summarise_seeing
 from roboao_assets.storage.catalogue import ObservationQuery
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole

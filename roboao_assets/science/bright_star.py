@@ -1,7 +1,7 @@
 """The bright-star stack: lucky imaging on a guide star (Jensen-Clem+ 2017, arXiv:1703.08867, 3.2).
 
-`FrameAverager` looks at the frames while they arrive, `stack_bright_star` at the cube
-when it is complete; the raw frames are held as they are, in 16 bits.
+`frame_averages.FrameAverager` looks at the frames while they arrive, `stack_bright_star` at the
+cube when it is complete; the raw frames are held as they are, in 16 bits.
 """
 
 from dataclasses import dataclass, replace
@@ -11,23 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 import roboao_native as native
-from roboao_assets.science.cosmic_rays import remove_spikes
-from roboao_assets.science.errors import NoStarError, NotEnoughFramesError
+from roboao_assets.science.box_transforms import telescope_transfer
+from roboao_assets.science.cosmic_rays import brightest_possible
+from roboao_assets.science.errors import NoStarError
+from roboao_assets.science.frame_averages import FrameAverager, without_nonfinite
 from roboao_assets.science.frame_calibration import FrameCalibration, fill_bad_pixels
+from roboao_assets.science.frame_psfs import FramePsfs, summarise_psfs
 from roboao_assets.science.guide_star import GuideStar, find_guide_star
 from roboao_assets.science.instrument import InstrumentProfile
-from roboao_assets.science.registration import (
-    border_levels,
-    measure_frames,
-    telescope_transfer,
-    variance_per_adu,
-)
+from roboao_assets.science.registration import FrameMeasures, measure_frames
 
 Classification = Literal["high_flux", "faint", "zero_flux", "failed"]
 
 # Side of the box, round the guide star, in which it is looked for in each frame:
 # the 50 px of the original, in units of the guide box of 128 px.
 _SEARCH_FRACTION = 50 / 128
+# Frames in which the noise is measured, and the most that the image is taken to move (raw px).
+_NOISE_FRAMES = 4
+_NOISE_STEP_PX = 3
+_MAX_REACH_PX = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +117,8 @@ class BrightStarStack:
         Median signal-to-noise of the brightest speckle; see `registration.PEAK_SNR`.
     cosmic_ray_frames : int
         Frames with a cosmic ray in the box round the guide star.
+    psfs : FramePsfs or None
+        The guide star in single frames.
     """
 
     classification: Classification
@@ -129,64 +133,7 @@ class BrightStarStack:
     saturated_frames: int = 0
     peak_snr: float = 0.0
     cosmic_ray_frames: int = 0
-
-
-class FrameAverager:
-    """Interleaved averages and bias levels of frames that arrive block by block.
-
-    Parameters
-    ----------
-    calibration : FrameCalibration
-    groups : int
-        Number of interleaved averages: frame i goes into average i % groups.
-    threads : int
-    """
-
-    def __init__(self, calibration: FrameCalibration, *, groups: int = 5, threads: int = 1) -> None:
-        self._calibration = calibration
-        self._groups = groups
-        self._threads = threads
-        self._sums: NDArray[np.float64] | None = None
-        self._levels: list[NDArray[np.float32]] = []
-        self._counts = np.zeros(groups, dtype=np.int64)
-
-    def add(self, frames: NDArray, first_index: int) -> None:
-        """Take in frames of shape (n, y, x), the first of which has number `first_index`."""
-        if self._sums is None:
-            self._sums = np.zeros((self._groups, *frames.shape[1:]))
-        frames, finite = without_nonfinite(frames)
-        native.accumulate_groups(frames, self._sums, first_index, threads=self._threads)
-        self._levels.append(self._calibration.bias_levels(frames))
-        numbers = np.arange(first_index, first_index + len(frames))[finite]
-        self._counts += np.bincount(numbers % self._groups, minlength=self._groups)
-
-    @property
-    def bias(self) -> NDArray[np.float32]:
-        """Bias level of each frame so far, shape (n,)."""
-        return np.concatenate(self._levels) if self._levels else np.zeros(0, np.float32)
-
-    def median_image(self) -> NDArray[np.float32]:
-        """Return the calibrated median of the averages: free of cosmic rays.
-
-        Raises
-        ------
-        NotEnoughFramesError
-            If no frame came.
-        """
-        if self._sums is None:
-            raise NotEnoughFramesError("there is not one frame to average")
-        images = [
-            self._calibration.apply(self._sums[g] / self._counts[g], self._mean_bias(g))
-            for g in range(self._groups)
-            if self._counts[g]
-        ]
-        if not images:
-            raise NotEnoughFramesError("not one frame is finite: there is nothing to average")
-        return np.median(images, axis=0).astype(np.float32)
-
-    def _mean_bias(self, group: int) -> float:
-        # Frames that are not finite were taken in as zeros, with a bias level of zero.
-        return float(self.bias[group :: self._groups].sum() / self._counts[group])
+    psfs: FramePsfs | None = None
 
 
 def stack_bright_star(
@@ -266,7 +213,6 @@ def _measure_frames(
         primary_diameter_m=profile.primary_diameter_m,
         secondary_diameter_m=profile.secondary_diameter_m,
     )
-    boxes, hits = remove_spikes(boxes, transfer, variance_per_adu(boxes, transfer))
     measures = measure_frames(
         boxes,
         transfer,
@@ -274,36 +220,32 @@ def _measure_frames(
         rounds=options.registration_rounds,
         threads=options.threads,
     )
-    snr = guide_star_snr(boxes, measures.x, measures.y, options)
+    snr = guide_star_snr(measures, options)
     sampled = -(-len(frames) // options.sample_every)
+    table = FrameTable(
+        quality=measures.quality,
+        flux=measures.flux,
+        bias=bias,
+        x=measures.x + left,
+        y=measures.y + top,
+        used=select_usable(measures.flux, measures.quality, options.min_flux_fraction),
+    )
     return BrightStarStack(
         classification=classify(snr, sampled, options),
         snr=snr,
         sum_image=sum_image,
         guide_star=star,
-        table=FrameTable(
-            quality=measures.quality,
-            flux=measures.flux,
-            bias=bias,
-            x=measures.x + left,
-            y=measures.y + top,
-            used=select_usable(measures.flux, measures.quality, options.min_flux_fraction),
-        ),
+        table=table,
         stacks={},
-        saturated_frames=int((boxes.max(axis=(1, 2)) + bias >= profile.saturation_adu).sum()),
+        saturated_frames=int((measures.brightest + bias >= profile.saturation_adu).sum()),
         peak_snr=measures.peak_snr,
-        cosmic_ray_frames=int((hits > 0).sum()),
+        cosmic_ray_frames=int((measures.hits > 0).sum()),
+        psfs=(
+            summarise_psfs(measures, table.order, sample_every=options.sample_every)
+            if table.used.any()
+            else None
+        ),
     )
-
-
-def without_nonfinite(frames: NDArray) -> tuple[NDArray, NDArray[np.bool_]]:
-    """Zeros in place of frames that hold a NaN or infinity, and which frames are finite, (n,)."""
-    if frames.dtype.kind != "f":
-        return frames, np.ones(len(frames), bool)
-    finite = np.isfinite(frames).all(axis=(1, 2))
-    if finite.all():
-        return frames, finite
-    return np.where(finite[:, None, None], frames, np.zeros((), frames.dtype)), finite
 
 
 def classify(snr: float, sampled_frames: int, options: StackOptions) -> Classification:
@@ -323,30 +265,24 @@ def select_usable(
     return finite & (flux > 0) & (flux >= min_fraction * np.median(flux[finite]))
 
 
-def guide_star_snr(
-    boxes: NDArray[np.float32],
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    options: StackOptions,
-) -> float:
+def guide_star_snr(measures: FrameMeasures, options: StackOptions) -> float:
     """Clipped (3 sigma, 2 rounds) mean over sampled frames of the star's signal-to-noise.
 
-    The signal is summed in a square aperture at (x, y); level and noise come from the box's border.
+    The signal is summed in a square aperture on the star; level and noise come from the box's
+    border.
     """
-    numbers = np.arange(0, len(boxes), options.sample_every)
+    sampled = measures.stars[:: options.sample_every]
+    number, side, _ = sampled.shape
     half = options.snr_aperture_px // 2
-    side = boxes.shape[1]
-    sampled = boxes[numbers]
-    level = border_levels(sampled)
-    border = np.abs(sampled - level[:, None, None])
-    scatter = 1.4826 * border_levels(border)
     across = np.arange(-half, half + 1)
-    rows = np.clip(np.rint(y[numbers]).astype(int)[:, None] + across, 0, side - 1)
-    columns = np.clip(np.rint(x[numbers]).astype(int)[:, None] + across, 0, side - 1)
-    aperture = sampled[np.arange(len(numbers))[:, None, None], rows[:, :, None], columns[:, None]]
-    area = aperture.shape[1] * aperture.shape[2]
-    signal = aperture.sum(axis=(1, 2)) - area * level
-    snr = signal / (np.sqrt(area) * np.maximum(scatter, 1e-6))
+    rows, columns = (
+        np.clip(np.rint(p[:: options.sample_every]).astype(int)[:, None] + across, 0, side - 1)
+        for p in (measures.y, measures.x)
+    )
+    aperture = sampled[np.arange(number)[:, None, None], rows[:, :, None], columns[:, None]]
+    signal = aperture.sum(axis=(1, 2))
+    noise = len(across) * np.maximum(measures.scatter[:: options.sample_every], 1e-6)
+    snr = signal / noise
     snr = snr[np.isfinite(snr)]
     for _ in range(2):
         if len(snr):
@@ -410,6 +346,7 @@ def _drizzle(
         inverse_flat=calibration.inverse_flat,
         weight=calibration.weight,
         bias=table.bias,
+        ceiling=frame_ceiling(frames, found.sum_image, table, calibration),
         scale=scale,
         pixfrac=profile.drizzle_pixfrac,
         boundaries=np.array(boundaries, dtype=np.int64),
@@ -422,3 +359,27 @@ def _drizzle(
         for percent, n in counts.items()
     }
     return replace(found, stacks=stacks, lock_x=lock_x, lock_y=lock_y)
+
+
+def frame_ceiling(
+    frames: NDArray,
+    mean_image: NDArray[np.float32],
+    table: FrameTable,
+    calibration: FrameCalibration,
+) -> NDArray[np.float32]:
+    """Value (ADU), shape (y, x), above which a pixel of a frame was hit by a cosmic ray."""
+    order = table.order
+    sampled = order[:: -(-len(order) // _NOISE_FRAMES)]
+    motion = max(float(np.abs(p[order] - np.median(p[order])).max()) for p in (table.x, table.y))
+    # A grid of pixels does for the noise; half of them are dark enough to show no star.
+    mean = mean_image[::_NOISE_STEP_PX, ::_NOISE_STEP_PX]
+    dark = mean <= np.median(mean)
+    noise = [
+        (calibration.sample(frames[i], table.bias[i], _NOISE_STEP_PX) - mean)[dark] for i in sampled
+    ]
+    noise = np.concatenate(noise)
+    return brightest_possible(
+        mean_image,
+        noise[np.isfinite(noise)],
+        reach_px=min(int(np.ceil(motion)) + 2, _MAX_REACH_PX),
+    )

@@ -70,6 +70,18 @@ class FrameCalibration:
             fill_bad_pixels(out, self.weight == 0)
         return out
 
+    def sample(self, frame: NDArray, bias: float, step: int) -> NDArray[np.float32]:
+        """Return every `step`-th calibrated pixel of every such row; NaN at bad pixels."""
+        grid = (slice(None, None, step), slice(None, None, step))
+        out = frame[grid].astype(np.float32) - np.float32(bias)
+        if self.dark is not None:
+            out -= self.dark[grid]
+        if self.inverse_flat is not None:
+            out *= self.inverse_flat[grid]
+        if self.weight is not None:
+            out[self.weight[grid] == 0] = np.nan
+        return out
+
 
 def build_calibration(
     *,
@@ -140,17 +152,20 @@ def fill_bad_pixels(image: NDArray[np.float32], bad: NDArray[np.bool_], reach: i
     image : ndarray of float32, shape (..., y, x)
     bad : ndarray of bool, shape (y, x)
     """
-    height, width = bad.shape
-    source = np.where(bad, np.nan, image)
-    for y, x in np.argwhere(bad):
-        around = source[
-            ...,
-            max(0, y - reach) : min(height, y + reach + 1),
-            max(0, x - reach) : min(width, x + reach + 1),
-        ]
-        flat = around.reshape(*around.shape[:-2], -1)
-        good = np.isfinite(flat).any(axis=-1)
-        if np.all(good):
-            image[..., y, x] = np.nanmedian(flat, axis=-1)
-        else:
-            image[..., y, x] = np.nanmedian(source)
+    rows, columns = np.nonzero(bad)
+    if not len(rows):
+        return
+    margins = [(0, 0)] * (image.ndim - 2) + [(reach, reach)] * 2
+    source = np.pad(np.where(bad, np.nan, image), margins, constant_values=np.nan)
+    across = np.arange(2 * reach + 1)
+    around = source[..., rows[:, None, None] + across[:, None], columns[:, None, None] + across]
+    # Sorted, what is not finite is last.
+    values = np.sort(around.reshape(*around.shape[:-2], -1), axis=-1)
+    good = np.isfinite(values).sum(axis=-1, keepdims=True)
+    low, high = np.maximum(good - 1, 0) // 2, good // 2
+    median = np.mean(
+        [np.take_along_axis(values, middle, axis=-1)[..., 0] for middle in (low, high)], axis=0
+    )
+    if not good.all():
+        median = np.where(good[..., 0] > 0, median, np.nanmedian(source))
+    image[..., rows, columns] = median

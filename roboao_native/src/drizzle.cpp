@@ -67,6 +67,7 @@ struct Job {
     DrizzleSequence sequence;
     Calibration calibration;
     WeightMap weight;
+    const float *ceiling;
     std::size_t scale;
     std::vector<Taps> across, down;  // one a place in the order
     std::ptrdiff_t least_moved = 0, most_moved = 0;
@@ -198,7 +199,8 @@ class Band {
         const float *weight = job.weight.weights ? job.weight.weights + at : nullptr;
         const RowCalibration calibration{c.bias ? c.bias[frame] : 0.0f,
                                          c.dark ? c.dark + at : nullptr,
-                                         c.inverse_flat ? c.inverse_flat + at : nullptr, weight};
+                                         c.inverse_flat ? c.inverse_flat + at : nullptr, weight,
+                                         job.ceiling ? job.ceiling + at : nullptr};
         const bool lost = prepare_row(job.frames + frame * job.shape.height * width + at, width,
                                       calibration, values.data(), raw.weighted.data());
         raw.y = y;
@@ -265,16 +267,16 @@ std::vector<float> without_uncalibrated(const float *weight, const Calibration &
 
 template <typename T>
 void drizzle(const T *frames, FrameShape shape, const DrizzleSequence &sequence,
-             const Calibration &calibration, const float *weight, const DrizzleOptions &options,
+             const Calibration &calibration, const PixelUse &use, const DrizzleOptions &options,
              float *images, float *weights, int threads) {
     const std::size_t pixels = shape.height * shape.width;
     if (sequence.snapshots == 0 || pixels == 0) return;
     const auto used = static_cast<std::size_t>(sequence.boundaries[sequence.snapshots - 1]);
-    const std::vector<float> changed = without_uncalibrated(weight, calibration, pixels);
-    const float *effective = changed.empty() ? weight : changed.data();
+    const std::vector<float> changed = without_uncalibrated(use.weight, calibration, pixels);
+    const float *effective = changed.empty() ? use.weight : changed.data();
     Job<T> job{frames, shape, sequence, calibration,
-               describe_weights(effective, shape.height, shape.width), options.scale, {}, {}, 0, 0,
-               images, weights};
+               describe_weights(effective, shape.height, shape.width), use.ceiling, options.scale,
+               {}, {}, 0, 0, images, weights};
     for (std::size_t place = 0; place < used; ++place) {
         job.across.push_back(make_taps(sequence.shifts[2 * place], shape.width, options));
         job.down.push_back(make_taps(sequence.shifts[2 * place + 1], shape.height, options));
@@ -299,9 +301,9 @@ void drizzle(const T *frames, FrameShape shape, const DrizzleSequence &sequence,
 }
 
 template void drizzle(const std::uint16_t *, FrameShape, const DrizzleSequence &,
-                      const Calibration &, const float *, const DrizzleOptions &, float *, float *,
-                      int);
+                      const Calibration &, const PixelUse &, const DrizzleOptions &, float *,
+                      float *, int);
 template void drizzle(const float *, FrameShape, const DrizzleSequence &, const Calibration &,
-                      const float *, const DrizzleOptions &, float *, float *, int);
+                      const PixelUse &, const DrizzleOptions &, float *, float *, int);
 
 }  // namespace roboao

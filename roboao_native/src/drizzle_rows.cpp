@@ -12,26 +12,31 @@ namespace {
 
 constexpr float kMost = std::numeric_limits<float>::max();
 
+// A comparison with NaN is false: what is not finite is not good.
+template <bool with_weight, bool with_ceiling>
+ROBOAO_INLINE bool weigh_values(std::size_t count, const RowCalibration &c, float *values,
+                                double *weighted) {
+    std::int32_t lost = 0;
+    for (std::size_t x = 0; x < count; ++x) {
+        const float value = values[x], most = with_ceiling ? std::min(c.ceiling[x], kMost) : kMost;
+        const float weight = with_weight ? c.weight[x] : 1.0f;
+        const bool good = (value >= -kMost) & (value <= most);
+        const float used = good ? value : 0.0f;
+        weighted[x] = static_cast<double>(weight) * static_cast<double>(used);
+        lost |= !good & (weight > 0.0f);
+        if (with_ceiling) values[x] = good ? value : std::numeric_limits<float>::quiet_NaN();
+    }
+    return lost != 0;
+}
+
 template <typename T>
 ROBOAO_INLINE bool prepare(const T *row, std::size_t count, const RowCalibration &c, float *values,
                            double *weighted) {
     calibrate_row(row, count, c.bias, c.dark, c.inverse_flat, values);
-    std::int32_t lost = 0;
-    if (c.weight) {
-        for (std::size_t x = 0; x < count; ++x) {
-            const bool good = std::fabs(values[x]) <= kMost;
-            const float value = good ? values[x] : 0.0f, weight = c.weight[x];
-            weighted[x] = static_cast<double>(weight) * static_cast<double>(value);
-            lost |= !good & (weight > 0.0f);
-        }
-    } else {
-        for (std::size_t x = 0; x < count; ++x) {
-            const bool good = std::fabs(values[x]) <= kMost;
-            weighted[x] = good ? values[x] : 0.0f;
-            lost |= !good;
-        }
-    }
-    return lost != 0;
+    if (c.weight && c.ceiling) return weigh_values<true, true>(count, c, values, weighted);
+    if (c.weight) return weigh_values<true, false>(count, c, values, weighted);
+    if (c.ceiling) return weigh_values<false, true>(count, c, values, weighted);
+    return weigh_values<false, false>(count, c, values, weighted);
 }
 
 ROBOAO_MULTIVERSION

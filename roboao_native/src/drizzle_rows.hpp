@@ -7,14 +7,15 @@
 namespace roboao {
 
 // What calibrates and weighs a raw row; pointers are at its first pixel, or nullptr (no dark, no
-// flat, weight 1).
+// flat, weight 1, no ceiling).
 struct RowCalibration {
     float bias;
-    const float *dark, *inverse_flat, *weight;
+    const float *dark, *inverse_flat, *weight, *ceiling;
 };
 
-// weighted[x] = weight * calibrated value, 0 where that is not finite. `values` is scratch and has
-// the calibrated values afterwards. Returns whether a pixel with weight was not finite.
+// weighted[x] = weight * calibrated value, 0 where that is not finite or above the ceiling.
+// `values` is scratch and has the calibrated values afterwards, NaN above the ceiling. Returns
+// whether a pixel with weight was not used.
 bool prepare_row(const std::uint16_t *row, std::size_t count, const RowCalibration &calibration,
                  float *values, double *weighted);
 bool prepare_row(const float *row, std::size_t count, const RowCalibration &calibration,

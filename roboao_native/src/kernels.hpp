@@ -13,6 +13,11 @@ template <typename T>
 void accumulate_groups(const T *frames, std::size_t n, std::size_t pixels, double *sums,
                        std::size_t groups, std::size_t first_index, int threads);
 
+// counts and offsets have one value a group; a group of no frames is left out.
+void median_of_groups(const double *sums, std::size_t groups, std::size_t pixels,
+                      const std::int64_t *counts, const double *offsets, float *median,
+                      int threads);
+
 struct ClipOptions {
     double sigma;
     int passes;
@@ -29,6 +34,12 @@ struct Calibration {
     const float *dark;
     const float *inverse_flat;
     const float *bias;
+};
+
+// What each pixel counts, and the calibrated value from which it does not; nullptr: 1, any.
+struct PixelUse {
+    const float *weight;
+    const float *ceiling;
 };
 
 struct FrameShape {
@@ -56,7 +67,7 @@ struct DrizzleSequence {
 
 template <typename T>
 void drizzle(const T *frames, FrameShape shape, const DrizzleSequence &sequence,
-             const Calibration &calibration, const float *weight, const DrizzleOptions &options,
+             const Calibration &calibration, const PixelUse &use, const DrizzleOptions &options,
              float *images, float *weights, int threads);
 
 }  // namespace roboao

@@ -34,6 +34,19 @@ void bind_decode(nb::module_ &m) {
         "values"_a.noconvert());
 }
 
+void bind_median(nb::module_ &m) {
+    m.def(
+        "median_of_groups",
+        [](Array<const double, 3> sums, Array<const std::int64_t, 1> counts,
+           Array<const double, 1> offsets, Array<float, 2> median, int threads) {
+            const nb::gil_scoped_release release;
+            roboao::median_of_groups(sums.data(), sums.shape(0), sums.shape(1) * sums.shape(2),
+                                     counts.data(), offsets.data(), median.data(), threads);
+        },
+        "sums"_a.noconvert(), "counts"_a.noconvert(), "offsets"_a.noconvert(),
+        "median"_a.noconvert(), "threads"_a);
+}
+
 template <typename T>
 void bind_frames(nb::module_ &m) {
     m.def(
@@ -74,21 +87,22 @@ void bind_frames(nb::module_ &m) {
         "drizzle",
         [](Array<const T, 3> frames, Array<const std::int64_t, 1> order,
            Array<const double, 2> shifts, MaybeFloats<2> dark, MaybeFloats<2> inverse_flat,
-           MaybeFloats<2> weight, MaybeFloats<1> bias, std::size_t scale, double pixfrac,
-           Array<const std::int64_t, 1> boundaries, Array<float, 3> images, Array<float, 3> weights,
-           int threads) {
+           MaybeFloats<2> weight, MaybeFloats<2> ceiling, MaybeFloats<1> bias, std::size_t scale,
+           double pixfrac, Array<const std::int64_t, 1> boundaries, Array<float, 3> images,
+           Array<float, 3> weights, int threads) {
             const nb::gil_scoped_release release;
             roboao::drizzle(
                 frames.data(), roboao::FrameShape{frames.shape(1), frames.shape(2)},
                 roboao::DrizzleSequence{order.data(), shifts.data(), boundaries.data(),
                                         boundaries.size()},
                 roboao::Calibration{pointer(dark), pointer(inverse_flat), pointer(bias)},
-                pointer(weight), roboao::DrizzleOptions{scale, pixfrac}, images.data(),
-                weights.data(), threads);
+                roboao::PixelUse{pointer(weight), pointer(ceiling)},
+                roboao::DrizzleOptions{scale, pixfrac}, images.data(), weights.data(), threads);
         },
         "frames"_a.noconvert(), "order"_a.noconvert(), "shifts"_a.noconvert(),
         "dark"_a.noconvert().none(), "inverse_flat"_a.noconvert().none(),
-        "weight"_a.noconvert().none(), "bias"_a.noconvert().none(), "scale"_a, "pixfrac"_a,
+        "weight"_a.noconvert().none(), "ceiling"_a.noconvert().none(),
+        "bias"_a.noconvert().none(), "scale"_a, "pixfrac"_a,
         "boundaries"_a.noconvert(), "images"_a.noconvert(), "weights"_a.noconvert(), "threads"_a);
 }
 
@@ -97,6 +111,7 @@ void bind_frames(nb::module_ &m) {
 NB_MODULE(_kernels, m) {
     m.doc() = "Compiled kernels of roboao_native; call them through that package.";
     bind_decode(m);
+    bind_median(m);
     bind_frames<std::uint16_t>(m);
     bind_frames<float>(m);
 }

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from roboao_assets.science.bright_star import (
-    FrameAverager,
     StackOptions,
     classify,
     select_usable,
     stack_bright_star,
 )
 from roboao_assets.science.errors import NotEnoughFramesError
+from roboao_assets.science.frame_averages import FrameAverager
 from roboao_assets.science.frame_calibration import FrameCalibration, build_calibration
 from roboao_assets.storage.settings import load_instruments
 

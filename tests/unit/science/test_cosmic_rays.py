@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from roboao_assets.science.cosmic_rays import remove_spikes
-from roboao_assets.science.registration import (
-    telescope_transfer,
-    transfer_psf,
-    variance_per_adu,
-)
+from roboao_assets.science.box_noise import border_levels_and_scatters, variance_per_adu
+from roboao_assets.science.box_transforms import telescope_transfer, transfer_psf
+from roboao_assets.science.cosmic_rays import SpikeFinder
+
+
+def remove_spikes(boxes, transfer, per_adu):
+    return SpikeFinder(boxes, transfer, per_adu).remove(boxes, *border_levels_and_scatters(boxes))
 
 
 def transfer_at(wavelength_nm, side=64):

@@ -5,12 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roboao_assets.science.registration import (
-    border_levels,
-    measure_frames,
-    telescope_transfer,
-    transfer_psf,
-)
+from roboao_assets.science.box_noise import border_levels
+from roboao_assets.science.box_transforms import telescope_transfer, transfer_psf
+from roboao_assets.science.registration import measure_frames
 
 
 def star_boxes(x, y, *, side=128, peak=500.0, noise=0.0, core=1.1, seed=0):

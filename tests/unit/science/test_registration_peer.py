@@ -4,7 +4,8 @@ import warnings
 
 import numpy as np
 
-from roboao_assets.science.registration import measure_frames, telescope_transfer
+from roboao_assets.science.box_transforms import telescope_transfer
+from roboao_assets.science.registration import measure_frames
 
 SIDE = 64
 
