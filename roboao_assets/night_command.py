@@ -65,6 +65,9 @@ class _Display:
         if event.kind == "job_started":
             self._progress.update(self._task, description=event.job)
             return
+        if event.kind == "said":
+            self._progress.update(self._task, description=_plain(f"{event.job}  {event.reason}"))
+            return
         self._progress.advance(self._task)
         what = f"{event.asset or event.job}  {event.partition}"
         if event.kind == "failed":

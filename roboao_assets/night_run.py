@@ -4,6 +4,7 @@ The same assets and jobs that the sensors start, and the same Dagster instance: 
 is done here is seen in the pages, and what was done there is not done again.
 """
 
+import logging
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.raw_night import read_night
 from roboao_assets.storage.settings import Settings
 
-EventKind = Literal["job_started", "materialised", "failed", "retrying"]
+EventKind = Literal["job_started", "materialised", "failed", "retrying", "said"]
 
 # Their step is the whole reduction, whose failed stages were told one by one.
 _REDUCTION_STEP = "reduce_observation"
@@ -39,7 +40,8 @@ class NightEvent:
 
     Attributes
     ----------
-    kind : {'job_started', 'materialised', 'failed', 'retrying'}
+    kind : {'job_started', 'materialised', 'failed', 'retrying', 'said'}
+        `said`: a line of the run's log, as the frames read so far.
     job : str
     asset : str
         Empty for `job_started`, and where the reduction as a whole failed.
@@ -48,7 +50,7 @@ class NightEvent:
     status : str
         Of a materialisation: ``done``, ``unchanged`` or ``skipped``.
     reason : str
-        Why it was skipped or failed.
+        Why it was skipped or failed; what was said.
     figures : mapping
         The asset's figures.
     """
@@ -192,6 +194,8 @@ class _ForegroundNight:
     def _note(self, job: str, entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
         if event is None:
+            if entry.level == logging.INFO:
+                self._tell(NightEvent(kind="said", job=job, reason=entry.user_message))
             return
         if event.event_type == DagsterEventType.ASSET_MATERIALIZATION:
             self._tell(_materialised(job, event.step_materialization_data.materialization))

@@ -29,6 +29,7 @@ from roboao_assets.pipelines.outcome import StageOutcome
 LOCAL_POOL = "local_cluster"
 STAGES = (
     "bright_star_stack",
+    "faint_star_stack",
     "strehl_ratio",
     "bright_star_preview",
     "pca_residual",
@@ -106,6 +107,13 @@ def _specs(location: CodeLocation) -> list[dg.AssetSpec]:
             "best n percent of the frames, `frames.txt`, `sorted.txt`; its class.",
         ),
         spec(
+            "faint_star_stack",
+            "faint_star",
+            ["bright_star_stack", *masters],
+            "Stack of an observation of a faint star: frames registered on all of its light, "
+            "`<id>_summed.fits`, `<id>_simple_sum.fits`, `shifts.txt`.",
+        ),
+        spec(
             "strehl_ratio",
             "bright_star",
             ["bright_star_stack"],
@@ -163,7 +171,9 @@ def _reduce(
     failures: dict[str, StageOutcome] = {}
     try:
         with location.cluster.connect(len(tasks)) as client:
-            run = ObservationRun(client, rules)
+            run = ObservationRun(
+                client, rules, on_progress=lambda reading: _log_progress(context, reading)
+            )
             try:
                 for done, (observation, outcomes) in enumerate(run.outcomes(tasks), 1):
                     for outcome in outcomes:
@@ -178,6 +188,15 @@ def _reduce(
     except ClusterError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     return failures
+
+
+def _log_progress(context: dg.AssetExecutionContext, reading: dict[str, tuple[int, float]]) -> None:
+    # No raw file says how many frames it has: what its bytes have given so far tells.
+    for observation, (frames, part) in reading.items():
+        context.log.info(
+            f"{observation}: {frames} of about {round(frames / part)} frames read "
+            f"({part:.0%} of the raw bytes)"
+        )
 
 
 def _prepare_nights(

@@ -30,11 +30,14 @@ from roboao_assets.orchestration.observation_task import (
 )
 from roboao_assets.pipelines.outcome import StageOutcome
 
+# Told the observations that are being read: frames so far, and their part of the raw bytes.
+Progress = Callable[[dict[str, tuple[int, float]]], None]
 Work = Callable[[TaskRules, ObservationTask], list[StageOutcome]]
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 1.0
+_PROGRESS_S = 10.0
 _RESTART_TIMEOUT_S = 30
 _MAX_SENT_AGAIN = 5
 # Error types of failures after which nobody gave the observation's claim back.
@@ -50,6 +53,8 @@ class _Flight:
     future: Future
     begun_s: float | None = None
     worker: str = ""
+    frames: int = 0
+    part: float = 0.0
 
 
 @dataclass
@@ -63,11 +68,13 @@ class ObservationRun:
     client: Client
     rules: TaskRules
     work: Work = reduce_on_worker
+    on_progress: Progress | None = None
     _waiting: deque[ObservationTask] = field(default_factory=deque)
     _delayed: list[tuple[float, int, ObservationTask]] = field(default_factory=list)
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _ended: "queue.SimpleQueue[str]" = field(default_factory=queue.SimpleQueue)
     _workers_seen_s: float = field(default_factory=time.monotonic)
+    _progress_told_s: float = field(default_factory=time.monotonic)
 
     @property
     def in_flight(self) -> list[str]:
@@ -85,12 +92,13 @@ class ObservationRun:
             The scheduler went away, or has had no worker for a minute.
         """
         self._waiting.extend(tasks)
-        self.client.subscribe_topic(self.rules.topic, self._note_begun)
+        self.client.subscribe_topic(self.rules.topic, self._note)
         try:
             while self._waiting or self._delayed or self._flights:
                 self._submit_due()
                 yield from self._collect()
                 yield from self._overdue()
+                self._tell_progress()
         finally:
             self._clean_up()
 
@@ -100,11 +108,29 @@ class ObservationRun:
             self.client.unsubscribe_topic(self.rules.topic)
             self.client.cancel([f.future for f in self._flights.values()], force=True)
 
-    def _note_begun(self, event: tuple[float, Any]) -> None:
+    def _note(self, event: tuple[float, Any]) -> None:
+        # Runs in the client's own thread: it must not wait for anything.
         _, message = event
         flight = self._flights.get(message["key"])
-        if flight is not None:
+        if flight is None:
+            return
+        if "frames" in message:
+            flight.frames, flight.part = message["frames"], message["part"]
+        else:
             flight.begun_s, flight.worker = time.monotonic(), message["worker"]
+
+    def _tell_progress(self) -> None:
+        now_s = time.monotonic()
+        if self.on_progress is None or now_s - self._progress_told_s < _PROGRESS_S:
+            return
+        self._progress_told_s = now_s
+        reading = {
+            flight.task.observation: (flight.frames, flight.part)
+            for flight in list(self._flights.values())
+            if 0 < flight.part < 1
+        }
+        if reading:
+            self.on_progress(reading)
 
     def _submit_due(self) -> None:
         now_s = time.monotonic()

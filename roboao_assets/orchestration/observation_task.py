@@ -6,6 +6,8 @@ scheduler must have this package in the version of the run that sends them.
 
 import os
 import socket
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from distributed import get_worker
@@ -65,7 +67,7 @@ class TaskRules:
 
     @property
     def topic(self) -> str:
-        """Under which the workers tell what they begin."""
+        """Under which the workers tell what they begin and how far they are."""
         return f"roboao-{self.run_id}"
 
     def key(self, task: ObservationTask) -> str:
@@ -88,8 +90,25 @@ def reduce_on_worker(rules: TaskRules, task: ObservationTask) -> list[StageOutco
         task.observation,
         task.stages,
         rules.force,
+        on_progress=progress_teller(rules, task),
         owner=rules.owner,
     )
+
+
+def progress_teller(
+    rules: TaskRules, task: ObservationTask, every_s: float = 2.0
+) -> Callable[[int, float], None]:
+    """Return what tells, now and then, the frames read so far and their part of the raw bytes."""
+    worker, told_s = get_worker(), time.monotonic()
+
+    def tell(frames: int, part: float) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s >= every_s:
+            told_s = time.monotonic()
+            message = {"key": rules.key(task), "frames": frames, "part": part}
+            worker.log_event(rules.topic, message)
+
+    return tell
 
 
 def tell_begun(rules: TaskRules, task: ObservationTask) -> None:

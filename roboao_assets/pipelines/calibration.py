@@ -205,7 +205,7 @@ def _make_all(
 def _make_one(
     ws: Workspace, master: _Master, records: Sequence[RawFileRecord], identity: str
 ) -> dict[str, str | int | float]:
-    cube = read_frames(master.files, threads=max(2, ws.settings.threads), known=records)
+    cube = read_frames(master.files, threads=ws.settings.threads, known=records)
     data, cards = master.combine(cube.frames)
     write_image(
         master.path,

@@ -1,6 +1,5 @@
 """One observation as its stages see it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,12 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from roboao_assets.pipelines.frames import ObservationFrames
 from roboao_assets.pipelines.workspace import Workspace
 from roboao_assets.science.errors import ArchiveError
 from roboao_assets.science.instrument import InstrumentProfile
 from roboao_assets.storage.fits_products import read_image
 from roboao_assets.storage.raw_night import RawExposure
-
-FrameProgress = Callable[[int], None]
 
 
 class NothingToMakeError(ArchiveError):
@@ -30,8 +28,8 @@ class ObservationContext:
     night: str
     exposure: RawExposure
     profile: InstrumentProfile
+    frames: ObservationFrames
     force: bool = False
-    on_frames: FrameProgress | None = None
     _images: dict[Path, tuple[NDArray[np.float32], fits.Header]] = field(default_factory=dict)
 
     @property

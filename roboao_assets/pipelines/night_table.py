@@ -46,6 +46,10 @@ def _row(document: dict[str, Any]) -> NightRow:
         if status.get("reason"):
             reasons.append(str(status["reason"]))
         failed |= bool(status.get("retries"))
+    faint = product(document, "faint_star").get("status") or {}
+    if faint.get("retries"):
+        failed = True
+        reasons.append(str(faint.get("reason")))
     failed |= stack.get("classified_as") == "failed"
     if not stack.get("classified_as") and not failed:
         status_word = "not reduced"

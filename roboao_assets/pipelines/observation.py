@@ -4,12 +4,9 @@ import os
 import socket
 from collections.abc import Callable
 
-from roboao_assets.pipelines import bright_star, high_contrast
-from roboao_assets.pipelines.context import (
-    FrameProgress,
-    NothingToMakeError,
-    ObservationContext,
-)
+from roboao_assets.pipelines import bright_star, faint_star, high_contrast, star_measures
+from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
+from roboao_assets.pipelines.frames import FrameProgress, ObservationFrames
 from roboao_assets.pipelines.freshness import fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
@@ -22,12 +19,15 @@ Stage = Callable[[ObservationContext], StageOutcome]
 # In the order of the flow, with the product of the catalogue that keeps their failures.
 _STAGES: dict[str, tuple[Stage, str]] = {
     "bright_star_stack": (bright_star.make_stack, "bright_star"),
-    "strehl_ratio": (bright_star.make_strehl, "bright_star.strehl"),
-    "bright_star_preview": (bright_star.make_preview, "bright_star.preview"),
+    "faint_star_stack": (faint_star.make_stack, "faint_star"),
+    "strehl_ratio": (star_measures.make_strehl, "bright_star.strehl"),
+    "bright_star_preview": (star_measures.make_preview, "bright_star.preview"),
     "pca_residual": (high_contrast.make_residual, "bright_star.pca"),
     "contrast_curve": (high_contrast.make_contrast_curve, "bright_star.pca"),
 }
 OBSERVATION_STAGES = tuple(_STAGES)
+# Stages that work on the raw frames; after them the memory is given back.
+_FRAME_STAGES = ("bright_star_stack", "faint_star_stack")
 
 # What an owner claims of an observation.
 CLAIM = "reduction"
@@ -47,7 +47,7 @@ def reduce_observation(
     observation: str,
     stages: tuple[str, ...] = OBSERVATION_STAGES,
     force: bool = False,
-    on_frames: FrameProgress | None = None,
+    on_progress: FrameProgress | None = None,
     owner: str = "",
 ) -> list[StageOutcome]:
     """Make the products `stages` of one observation.
@@ -66,8 +66,8 @@ def reduce_observation(
         Any of `OBSERVATION_STAGES`.
     force : bool
         Make also what is up to date.
-    on_frames : callable, optional
-        Told the number of frames read so far.
+    on_progress : callable, optional
+        Told the frames read so far, and the part (0..1) of the raw bytes that they were.
     owner : str
         Who reduces it: no other owner may at the same time, the same may begin again
         (after its worker died, say). By default this process.
@@ -82,7 +82,7 @@ def reduce_observation(
     def work(outcomes: list[StageOutcome]) -> StageOutcome:
         settings = Settings.model_validate_json(settings_json)
         with open_workspace(settings) as ws:
-            ctx = open_context(ws, night, observation, force, on_frames)
+            ctx = open_context(ws, night, observation, force, on_progress)
             claimant = owner or f"{socket.gethostname()}:{os.getpid()}"
             if not ws.catalogue.claim(observation, CLAIM, claimant, ttl_s=settings.stage_timeout_s):
                 raise RawDataError(
@@ -117,14 +117,21 @@ def open_context(
     night: str,
     observation: str,
     force: bool = False,
-    on_frames: FrameProgress | None = None,
+    on_progress: FrameProgress | None = None,
 ) -> ObservationContext:
     """Return the context of an observation (RawDataError if the night has none of that name)."""
     raw = read_night(ws.settings.raw_roots, night)
     exposure = find_observation(raw.observations, night, observation)
     profile = ws.settings.profile(exposure.name.camera, exposure.name.utc)
     return ObservationContext(
-        ws=ws, night=night, exposure=exposure, profile=profile, force=force, on_frames=on_frames
+        ws=ws,
+        night=night,
+        exposure=exposure,
+        profile=profile,
+        frames=ObservationFrames(
+            ws=ws, night=night, exposure=exposure, profile=profile, on_progress=on_progress
+        ),
+        force=force,
     )
 
 
@@ -150,6 +157,8 @@ def find_observation(
 def _run(ctx: ObservationContext, wanted: list[str]) -> list[StageOutcome]:
     outcomes: dict[str, StageOutcome] = {}
     for stage in wanted:
+        if stage not in _FRAME_STAGES:
+            ctx.frames.release()
         broken = [n for n in _NEEDS.get(stage, ()) if n in outcomes and not outcomes[n].succeeded]
         if broken:
             before = outcomes[broken[0]]

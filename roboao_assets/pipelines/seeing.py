@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roboao_assets.pipelines.calibration import frame_calibration
+from roboao_assets.pipelines.frames import frame_shape
 from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
 from roboao_assets.pipelines.night_plots import SeeingPoint, seeing_plot
 from roboao_assets.pipelines.outcome import StageOutcome
@@ -143,7 +144,7 @@ def _measure(
         profile,
         mode=facts.mode,
         filter_name=name.filter_name,
-        shape=(int(header["NAXIS2"]), int(header["NAXIS1"])),
+        shape=frame_shape(header, exposure.files[0]),
     )
     records = [file_record(path) for path in exposure.files]
     options = ws.settings.seeing
@@ -155,7 +156,7 @@ def _measure(
     averager = FrameAverager(calibration, groups=1, threads=ws.settings.threads)
     read_frames(
         exposure.files,
-        threads=max(2, ws.settings.threads),
+        threads=ws.settings.threads,
         on_frames=averager.add,
         known=records,
     )

@@ -11,25 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 import roboao_native as native
-from roboao_assets.science.box_transforms import telescope_transfer
-from roboao_assets.science.cosmic_rays import brightest_possible
+from roboao_assets.science.cosmic_rays import frame_ceiling
 from roboao_assets.science.errors import NoStarError
-from roboao_assets.science.frame_averages import FrameAverager, without_nonfinite
-from roboao_assets.science.frame_calibration import FrameCalibration, fill_bad_pixels
+from roboao_assets.science.frame_averages import FrameAverager
+from roboao_assets.science.frame_calibration import FrameCalibration
 from roboao_assets.science.frame_psfs import FramePsfs, summarise_psfs
+from roboao_assets.science.guide_boxes import cut_guide_boxes
 from roboao_assets.science.guide_star import GuideStar, find_guide_star
 from roboao_assets.science.instrument import InstrumentProfile
 from roboao_assets.science.registration import FrameMeasures, measure_frames
+from roboao_assets.science.stack_flags import StackFlag, identical_frames
 
 Classification = Literal["high_flux", "faint", "zero_flux", "failed"]
 
+# A bright star whose peak is less than this above its own blurred light has no core.
+_LEAST_CORE = 1.25
+# So near to the edge (raw px) no star is registered on.
+_BORDER_PX = 12
 # Side of the box, round the guide star, in which it is looked for in each frame:
 # the 50 px of the original, in units of the guide box of 128 px.
 _SEARCH_FRACTION = 50 / 128
-# Frames in which the noise is measured, and the most that the image is taken to move (raw px).
-_NOISE_FRAMES = 4
-_NOISE_STEP_PX = 3
-_MAX_REACH_PX = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,8 @@ class BrightStarStack:
         Frames with a cosmic ray in the box round the guide star.
     psfs : FramePsfs or None
         The guide star in single frames.
+    flags : tuple of StackFlag
+        What to know before it is trusted.
     """
 
     classification: Classification
@@ -134,6 +137,7 @@ class BrightStarStack:
     peak_snr: float = 0.0
     cosmic_ray_frames: int = 0
     psfs: FramePsfs | None = None
+    flags: tuple[StackFlag, ...] = ()
 
 
 def stack_bright_star(
@@ -164,88 +168,126 @@ def stack_bright_star(
     BrightStarStack
         With a reason and without stacks where there is no star to register on.
     """
-    sum_image = averager.median_image()
-    if not np.isfinite(sum_image).all():
-        bad = int((~np.isfinite(sum_image)).sum())
-        reason = f"the mean of the frames is not finite in {bad} px"
-        return BrightStarStack(
-            classification="failed", reason=reason, sum_image=sum_image, stacks={}
-        )
-    try:
-        star = find_guide_star(
-            sum_image,
-            star_sigma_px=profile.star_sigma_px,
-            background_sigma_px=profile.background_sigma_px,
-            edge_px=profile.edge_px,
-        )
-    except NoStarError as error:
-        return BrightStarStack(
-            classification="zero_flux", reason=str(error), sum_image=sum_image, stacks={}
-        )
-    found = _measure_frames(
-        frames, sum_image, star, averager.bias, calibration, profile, wavelength_nm, options
-    )
-    if found.snr < options.zero_flux_snr or not found.table.used.any():
-        reason = (
-            f"the brightest star has a mean signal-to-noise of {found.snr:.1f} a frame; "
-            f"{options.zero_flux_snr:g} is needed to register on it"
-        )
-        return replace(found, reason=reason)
-    return _drizzle(frames, found, calibration, profile, options)
-
-
-def _measure_frames(
-    frames: NDArray,
-    sum_image: NDArray[np.float32],
-    star: GuideStar,
-    bias: NDArray[np.float32],
-    calibration: FrameCalibration,
-    profile: InstrumentProfile,
-    wavelength_nm: float,
-    options: StackOptions,
-) -> BrightStarStack:
-    """All that is known before anything is stacked: the table of the frames and the class."""
-    boxes, left, top = _cut_boxes(frames, star, bias, calibration, profile, options)
-    transfer = telescope_transfer(
-        boxes.shape[1],
-        plate_scale_arcsec=profile.plate_scale_arcsec,
+    exposure = _Exposure(
+        frames=frames,
+        bias=averager.bias,
+        sum_image=averager.median_image(),
+        calibration=calibration,
+        profile=profile,
         wavelength_nm=wavelength_nm,
-        primary_diameter_m=profile.primary_diameter_m,
-        secondary_diameter_m=profile.secondary_diameter_m,
+        options=options,
+    )
+    if not np.isfinite(exposure.sum_image).all():
+        bad = int((~np.isfinite(exposure.sum_image)).sum())
+        return exposure.without_stacks(
+            "failed", f"the mean of the frames is not finite in {bad} px"
+        )
+    found = None
+    # A star in the border loses light over the edge: it is taken only if there is no other.
+    for edge_px in (profile.edge_px, _BORDER_PX):
+        try:
+            star = exposure.find_star(edge_px)
+        except NoStarError as error:
+            found = found or exposure.without_stacks("zero_flux", str(error))
+            continue
+        tried, cleaned = _measure(exposure, star, in_border=edge_px < profile.edge_px)
+        if not tried.reason:
+            return _drizzle(cleaned, tried)
+        found = found or tried
+    assert found is not None
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Exposure:
+    """What the stack of an observation is made from."""
+
+    frames: NDArray
+    bias: NDArray[np.float32]
+    sum_image: NDArray[np.float32]
+    calibration: FrameCalibration
+    profile: InstrumentProfile
+    wavelength_nm: float
+    options: StackOptions
+
+    def find_star(self, edge_px: int) -> GuideStar:
+        return find_guide_star(
+            self.sum_image,
+            star_sigma_px=self.profile.star_sigma_px,
+            background_sigma_px=self.profile.background_sigma_px,
+            edge_px=edge_px,
+        )
+
+    def without_stacks(self, classification: Classification, reason: str) -> BrightStarStack:
+        return BrightStarStack(
+            classification=classification, reason=reason, sum_image=self.sum_image, stacks={}
+        )
+
+
+def _measure(
+    exposure: _Exposure, star: GuideStar, *, in_border: bool
+) -> tuple[BrightStarStack, _Exposure]:
+    """All that is known before anything is stacked; the exposure without what defects it showed."""
+    options, bias = exposure.options, exposure.bias
+    boxes = cut_guide_boxes(
+        exposure.frames,
+        bias,
+        star,
+        exposure.calibration,
+        exposure.profile,
+        wavelength_nm=exposure.wavelength_nm,
+        threads=options.threads,
     )
     measures = measure_frames(
-        boxes,
-        transfer,
-        search_half_px=boxes.shape[1] * _SEARCH_FRACTION / 2,
+        boxes.images,
+        boxes.transfer,
+        search_half_px=boxes.images.shape[1] * _SEARCH_FRACTION / 2,
+        search_centre=(star.x - boxes.left, star.y - boxes.top),
         rounds=options.registration_rounds,
         threads=options.threads,
     )
     snr = guide_star_snr(measures, options)
-    sampled = -(-len(frames) // options.sample_every)
+    sampled = -(-len(exposure.frames) // options.sample_every)
+    saturated = int((measures.brightest + bias >= exposure.profile.saturation_adu).sum())
     table = FrameTable(
         quality=measures.quality,
         flux=measures.flux,
         bias=bias,
-        x=measures.x + left,
-        y=measures.y + top,
+        x=measures.x + boxes.left,
+        y=measures.y + boxes.top,
         used=select_usable(measures.flux, measures.quality, options.min_flux_fraction),
     )
-    return BrightStarStack(
+    psfs = None
+    reason = (
+        f"the brightest star has a mean signal-to-noise of {snr:.1f} a frame; "
+        f"{options.zero_flux_snr:g} is needed to register on it"
+    )
+    if table.used.any():
+        psfs = summarise_psfs(measures, table.order, sample_every=options.sample_every)
+        reason = reason if snr < options.zero_flux_snr else ""
+    flags = {
+        StackFlag.FEW_FRAMES: sampled < options.min_sampled_frames,
+        StackFlag.IDENTICAL_FRAMES: identical_frames(exposure.frames),
+        StackFlag.SATURATED: saturated > 0,
+        StackFlag.STAR_LOST: not table.used.all(),
+        StackFlag.NEAR_EDGE: in_border,
+        StackFlag.NO_CORE: snr >= options.faint_snr and measures.core_contrast < _LEAST_CORE,
+    }
+    found = BrightStarStack(
         classification=classify(snr, sampled, options),
+        reason=reason,
         snr=snr,
-        sum_image=sum_image,
+        sum_image=exposure.sum_image,
         guide_star=star,
         table=table,
         stacks={},
-        saturated_frames=int((measures.brightest + bias >= profile.saturation_adu).sum()),
+        saturated_frames=saturated,
         peak_snr=measures.peak_snr,
         cosmic_ray_frames=int((measures.hits > 0).sum()),
-        psfs=(
-            summarise_psfs(measures, table.order, sample_every=options.sample_every)
-            if table.used.any()
-            else None
-        ),
+        psfs=psfs,
+        flags=tuple(flag for flag, raised in flags.items() if raised),
     )
+    return found, replace(exposure, calibration=boxes.calibration)
 
 
 def classify(snr: float, sampled_frames: int, options: StackOptions) -> Classification:
@@ -290,44 +332,8 @@ def guide_star_snr(measures: FrameMeasures, options: StackOptions) -> float:
     return float(snr.mean()) if len(snr) else 0.0
 
 
-def _cut_boxes(
-    frames: NDArray,
-    star: GuideStar,
-    bias: NDArray[np.float32],
-    calibration: FrameCalibration,
-    profile: InstrumentProfile,
-    options: StackOptions,
-) -> tuple[NDArray[np.float32], int, int]:
-    """Calibrated boxes round the star and the position (left, top) of their first pixel."""
-    height, width = frames.shape[1:]
-    side = min(profile.guide_box_px, height, width) // 2 * 2
-    left = int(np.clip(round(star.x) - side // 2, 0, width - side))
-    top = int(np.clip(round(star.y) - side // 2, 0, height - side))
-    boxes = native.calibrate_boxes(
-        frames,
-        left,
-        top,
-        side,
-        calibration.dark,
-        calibration.inverse_flat,
-        bias,
-        threads=options.threads,
-    )
-    boxes, _ = without_nonfinite(boxes)
-    if calibration.weight is not None:
-        bad = calibration.weight[top : top + side, left : left + side] == 0
-        fill_bad_pixels(boxes, bad)
-    return boxes, left, top
-
-
-def _drizzle(
-    frames: NDArray,
-    found: BrightStarStack,
-    calibration: FrameCalibration,
-    profile: InstrumentProfile,
-    options: StackOptions,
-) -> BrightStarStack:
-    table = found.table
+def _drizzle(exposure: _Exposure, found: BrightStarStack) -> BrightStarStack:
+    table, calibration, profile = found.table, exposure.calibration, exposure.profile
     order = table.order
     scale = profile.drizzle_scale
     # The lock star goes to the middle of an output pixel, so that its peak is sampled there.
@@ -336,21 +342,28 @@ def _drizzle(
     )
     target = np.array([(p + 0.5) / scale - 0.5 for p in (lock_x, lock_y)])
     shifts = target - np.column_stack([table.x, table.y])[order]
-    counts = {p: max(1, round(len(order) * p / 100)) for p in options.selections_percent}
+    counts = {p: max(1, round(len(order) * p / 100)) for p in exposure.options.selections_percent}
     boundaries = sorted(set(counts.values()))
     images, weights = native.drizzle(
-        frames,
+        exposure.frames,
         order,
         np.ascontiguousarray(shifts),
         dark=calibration.dark,
         inverse_flat=calibration.inverse_flat,
         weight=calibration.weight,
         bias=table.bias,
-        ceiling=frame_ceiling(frames, found.sum_image, table, calibration),
+        ceiling=frame_ceiling(
+            exposure.frames,
+            table.bias,
+            found.sum_image,
+            calibration,
+            order=order,
+            motion_px=max(float(np.abs(p - np.median(p)).max()) for p in shifts.T),
+        ),
         scale=scale,
         pixfrac=profile.drizzle_pixfrac,
         boundaries=np.array(boundaries, dtype=np.int64),
-        threads=options.threads,
+        threads=exposure.options.threads,
     )
     stacks = {
         percent: Stack(
@@ -359,27 +372,3 @@ def _drizzle(
         for percent, n in counts.items()
     }
     return replace(found, stacks=stacks, lock_x=lock_x, lock_y=lock_y)
-
-
-def frame_ceiling(
-    frames: NDArray,
-    mean_image: NDArray[np.float32],
-    table: FrameTable,
-    calibration: FrameCalibration,
-) -> NDArray[np.float32]:
-    """Value (ADU), shape (y, x), above which a pixel of a frame was hit by a cosmic ray."""
-    order = table.order
-    sampled = order[:: -(-len(order) // _NOISE_FRAMES)]
-    motion = max(float(np.abs(p[order] - np.median(p[order])).max()) for p in (table.x, table.y))
-    # A grid of pixels does for the noise; half of them are dark enough to show no star.
-    mean = mean_image[::_NOISE_STEP_PX, ::_NOISE_STEP_PX]
-    dark = mean <= np.median(mean)
-    noise = [
-        (calibration.sample(frames[i], table.bias[i], _NOISE_STEP_PX) - mean)[dark] for i in sampled
-    ]
-    noise = np.concatenate(noise)
-    return brightest_possible(
-        mean_image,
-        noise[np.isfinite(noise)],
-        reach_px=min(int(np.ceil(motion)) + 2, _MAX_REACH_PX),
-    )

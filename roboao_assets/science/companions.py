@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from photutils.aperture import CircularAperture
 from scipy import ndimage, optimize, stats
 
 from roboao_assets.science.instrument import InstrumentProfile
@@ -122,6 +121,9 @@ def snr_map(residual: NDArray[np.floating], fwhm_px: float) -> SignalToNoiseMap:
 def _aperture_fluxes(image: NDArray[np.floating], fwhm_px: float) -> NDArray[np.float64]:
     """Flux in the circular aperture of one FWHM in diameter centred on each pixel."""
     reach = math.ceil(fwhm_px / 2) + 1
+    # Takes seconds to import: only what needs it pays.
+    from photutils.aperture import CircularAperture
+
     mask = CircularAperture((reach, reach), fwhm_px / 2).to_mask(method="exact")
     kernel = mask.to_image((2 * reach + 1, 2 * reach + 1))
     return ndimage.correlate(np.asarray(image, dtype=np.float64), kernel, mode="constant")

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from photutils.aperture import CircularAperture
 from scipy import ndimage, stats
 
 from roboao_assets.science.errors import ScienceError
@@ -150,6 +149,9 @@ def contrast_at(curve: ContrastCurve, separation_arcsec: float) -> float:
 
 
 def _aperture_flux(frame: NDArray[np.float64], x: float, y: float, fwhm_px: float) -> float:
+    # Takes seconds to import: only what needs it pays.
+    from photutils.aperture import CircularAperture
+
     mask = CircularAperture((x, y), fwhm_px / 2).to_mask(method="exact")
     return float(mask.multiply(frame).sum())
 

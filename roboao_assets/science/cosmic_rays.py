@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from roboao_assets.science.box_noise import border_levels
+from roboao_assets.science.box_noise import border_levels, border_levels_and_scatters
 from roboao_assets.science.box_transforms import transfer_psf
+from roboao_assets.science.frame_calibration import FrameCalibration
 
 # A spike stands this many standard deviations above its neighbours ...
 _SIGNIFICANCE = 8.0
@@ -26,6 +27,10 @@ _SPECKLE_OVER_MEAN = 25.0
 _TAIL_QUANTILE = 0.9999
 _TAIL_FACTOR = 3.0
 _SKY_STEP_PX = 4
+# Frames and pixels in which the noise is measured; the most that an image is taken to move.
+_NOISE_FRAMES = 4
+_NOISE_STEP_PX = 3
+_MAX_REACH_PX = 40
 _NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
@@ -103,6 +108,27 @@ class SpikeFinder:
         return cleaned, hits
 
 
+def persistent_spikes(
+    boxes: NDArray[np.float32], transfer: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Pixels, shape (side, side), that are sharper than any star in the mean of all boxes.
+
+    They are defects of the detector that no master has shown: the mean of a star that wanders
+    is wider still than a single frame's.
+
+    Parameters
+    ----------
+    boxes : ndarray of float32, shape (n, side, side)
+    transfer : ndarray of float32, shape (side, side // 2 + 1)
+    """
+    if len(boxes) == 0:
+        return np.zeros(boxes.shape[1:], bool)
+    mean = boxes.mean(axis=0, dtype=np.float64).astype(np.float32)[None]
+    level, scatter = border_levels_and_scatters(mean)
+    cleaned, _ = SpikeFinder(mean, transfer, 0.0).remove(mean, level, scatter)
+    return (cleaned != mean)[0]
+
+
 def _sharp_pixels(
     boxes: NDArray[np.float32], level: NDArray[np.floating], floor: NDArray[np.floating]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -117,6 +143,49 @@ def _sharp_pixels(
     base = level[frame]
     sharp = boxes[frame, y, x] - base > 1.5 * (cross / 4 - base)
     return frame[sharp], y[sharp], x[sharp]
+
+
+def frame_ceiling(
+    frames: NDArray,
+    bias: NDArray[np.float32],
+    mean_image: NDArray[np.float32],
+    calibration: FrameCalibration,
+    *,
+    order: NDArray[np.integer],
+    motion_px: float,
+) -> NDArray[np.float32]:
+    """Value above which a pixel of a calibrated frame was hit by a cosmic ray.
+
+    Parameters
+    ----------
+    frames : ndarray of uint16 or float32, shape (n, y, x)
+        Raw frames.
+    bias : ndarray of float32, shape (n,)
+        Level of each (ADU).
+    mean_image : ndarray of float32, shape (y, x)
+        Their calibrated mean, free of cosmic rays.
+    calibration : FrameCalibration
+    order : ndarray of int, shape (m,)
+        Frames that count; the noise is measured in a few of them.
+    motion_px : float
+        How far the image moves from its mean position.
+
+    Returns
+    -------
+    ndarray of float32, shape (y, x)
+        ADU.
+    """
+    # A grid of pixels does for the noise; half of them are dark enough to show no star.
+    mean = mean_image[::_NOISE_STEP_PX, ::_NOISE_STEP_PX]
+    dark = mean <= np.median(mean)
+    noise = np.concatenate(
+        [
+            (calibration.sample(frames[i], bias[i], _NOISE_STEP_PX) - mean)[dark]
+            for i in order[:: max(1, -(-len(order) // _NOISE_FRAMES))]
+        ]
+    )
+    reach_px = min(int(np.ceil(motion_px)) + 2, _MAX_REACH_PX)
+    return brightest_possible(mean_image, noise[np.isfinite(noise)], reach_px=reach_px)
 
 
 def brightest_possible(

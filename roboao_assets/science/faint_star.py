@@ -28,6 +28,8 @@ from roboao_assets.science.instrument import InstrumentProfile
 
 # Pixels are binned as far as the smoothing allows: nothing is left at the new cut-off.
 _SIGMA_PER_BIN = 2.5
+# The star of the mean is looked for this far (binned px) from where it was said to be.
+_CENTRE_REACH_PX = 8
 # Two frames have no others to agree with.
 _LEAST_FRAMES = 3
 
@@ -219,7 +221,8 @@ class _Window:
                 )
             )
             template = np.sum(parts, axis=0)
-            self._each(lambda part: self._register(part, template, share))  # noqa: B023
+            centre = self._centre(template)
+            self._each(lambda part: self._register(part, template, share, centre))  # noqa: B023
             errors = self._errors(template)
         moved = np.hypot(self._x - self._start_x, self._y - self._start_y) * self._bin
         x, y = (
@@ -256,19 +259,33 @@ class _Window:
         level, self._scatter[part] = border_levels_and_scatters(binned)
         self._spectra[part] = forward(binned - level[:, None, None])
 
+    def _centre(self, template: NDArray[np.complex64]) -> tuple[float, float]:
+        """Where, off the origin, the star of the mean itself is: (y, x) in binned px."""
+        size, reach = template.shape[0], _CENTRE_REACH_PX
+        smooth = (template * self._filter)[None]
+        near = np.roll(backward(smooth, size)[0], (reach, reach), axis=(0, 1))
+        near = near[: 2 * reach + 1, : 2 * reach + 1]
+        y, x = np.unravel_index(near.argmax(), near.shape)
+        y, x, _ = fine_peaks(smooth, np.array([y - reach + 0.0]), np.array([x - reach + 0.0]))
+        return float(y[0]), float(x[0])
+
     def _register(
-        self, part: slice, template: NDArray[np.complex64], share: NDArray[np.float64]
+        self,
+        part: slice,
+        template: NDArray[np.complex64],
+        share: NDArray[np.float64],
+        centre: tuple[float, float],
     ) -> None:
         """Go to where the frames correlate best with the mean of the others."""
         correlation = correlate_with_rest(
             self._spectra[part], template, share[part], self._y[part], self._x[part], self._filter
         )
-        # The template's star is at the origin, so that this is the star's position.
         size = self._side // self._bin
         images = backward(correlation, size)
         best = images.reshape(len(images), -1).argmax(axis=1)
         y, x = np.unravel_index(best, (size, size))
-        self._y[part], self._x[part], _ = fine_peaks(correlation, y.astype(float), x.astype(float))
+        y, x, _ = fine_peaks(correlation, y.astype(float), x.astype(float))
+        self._y[part], self._x[part] = y + centre[0], x + centre[1]
 
     def _errors(self, template: NDArray[np.complex64]) -> NDArray[np.float64]:
         """Standard errors of (x, y), shape (2, n), in binned px.

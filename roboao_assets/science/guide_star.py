@@ -63,7 +63,11 @@ def find_guide_star(
     margin = max(1, -(-edge // block))
     inner = contrast[margin:-margin, margin:-margin]
     scatter = 1.4826 * np.median(np.abs(inner - np.median(inner)))
-    peak = np.unravel_index(np.argmax(inner), inner.shape)
+    # The flank of a star in the border is no star: only what tops its surroundings is.
+    reach = 2 * max(1, round(star_sigma_px / block)) + 1
+    tops = contrast >= ndimage.maximum_filter(contrast, reach)
+    height_of_tops = np.where(tops[margin:-margin, margin:-margin], inner, -np.inf)
+    peak = np.unravel_index(np.argmax(height_of_tops), inner.shape)
     significance = float((inner[peak] - np.median(inner)) / max(scatter, 1e-12))
     if significance < min_significance:
         raise NoStarError(

@@ -36,6 +36,8 @@ _SPECKLE_REACH_PX = 2
 PEAK_SNR = 20.0
 # Blur (px) under which a faint star is found in a frame: the faint-star pipeline's.
 _FAINT_SIGMA_PX = 5.0
+# Blur (px) that a diffraction core does not survive and a resolved object does.
+_ABOUT_SIGMA_PX = 2.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,9 @@ class FrameMeasures:
         Star's flux in the box above the box's border (ADU).
     peak_snr : float
         Median signal-to-noise of that peak.
+    core_contrast : float
+        Median of that peak over the light about it, blurred by 2.5 px: about 1 for a smooth object,
+        above it where a diffraction core stands out.
     stars : ndarray of float32, shape (n, side, side)
         The boxes without cosmic rays, the level of the border taken off.
     scatter : ndarray of float32
@@ -68,6 +73,7 @@ class FrameMeasures:
     quality: NDArray[np.float32]
     flux: NDArray[np.float32]
     peak_snr: float
+    core_contrast: float
     stars: NDArray[np.float32]
     scatter: NDArray[np.float32]
     brightest: NDArray[np.float32]
@@ -79,6 +85,7 @@ def measure_frames(
     transfer: NDArray[np.float32],
     *,
     search_half_px: float,
+    search_centre: tuple[float, float] | None = None,
     rounds: int = 2,
     threads: int = 1,
 ) -> FrameMeasures:
@@ -91,7 +98,9 @@ def measure_frames(
     transfer : ndarray of float32, shape (side, side // 2 + 1)
         Transfer function of the telescope, see `box_transforms.telescope_transfer`.
     search_half_px : float
-        The star is looked for this far from the middle of the box.
+        The star is looked for this far from `search_centre`.
+    search_centre : tuple of float, optional
+        (x, y) in the box (px); by default its middle.
     rounds : int
         How often positions are measured again against the better mean.
     threads : int
@@ -101,7 +110,7 @@ def measure_frames(
     -------
     FrameMeasures
     """
-    run = _Measurement(boxes, transfer, search_half_px)
+    run = _Measurement(boxes, transfer, search_half_px, search_centre)
 
     def each(work):
         return map_blocks(work, len(boxes), threads=threads)
@@ -127,11 +136,22 @@ class _Measurement:
     """The frames of one call of `measure_frames`; its methods work on a block of them each."""
 
     def __init__(
-        self, boxes: NDArray[np.float32], transfer: NDArray[np.float32], search_half_px: float
+        self,
+        boxes: NDArray[np.float32],
+        transfer: NDArray[np.float32],
+        search_half_px: float,
+        search_centre: tuple[float, float] | None,
     ) -> None:
         number, side, _ = boxes.shape
         self._boxes, self._transfer, self._side = boxes, transfer, side
-        self._half = int(min(search_half_px, side // 2 - 2))
+        half = int(min(search_half_px, side // 2 - 2))
+        # Where the star may be: rows and columns, at least a speckle's reach off the border.
+        middle = search_centre or (side // 2, side // 2)
+        margin = _SPECKLE_REACH_PX if side > 2 * _SPECKLE_REACH_PX + 1 else 0
+        self._search = tuple(
+            slice(max(margin, round(p) - half), min(side - margin, round(p) + half + 1))
+            for p in (middle[1], middle[0])
+        )
         self._noise = BoxNoise(transfer)
         self._spikes = SpikeFinder(boxes, transfer, variance_per_adu(boxes, transfer))
         self._blur = gaussian_transfer(side, _FAINT_SIGMA_PX)
@@ -139,10 +159,10 @@ class _Measurement:
         self._stars = np.empty(boxes.shape, np.float32)
         self._spectra = np.empty((number, *transfer.shape), np.complex64)
         # Of the filtered images only where a peak may be is kept.
-        self._low = max(0, side // 2 - self._half - _SPECKLE_REACH_PX)
-        width = min(side, side // 2 + self._half + _SPECKLE_REACH_PX + 1) - self._low
-        self._windows = np.empty((number, width, width), np.float32)
+        self._kept = tuple(slice(rows.start - margin, rows.stop + margin) for rows in self._search)
+        self._windows = np.empty((number, *(k.stop - k.start for k in self._kept)), np.float32)
         self._x, self._y, self._snr, self._weight, self._photons = np.zeros((5, number))
+        self._about = np.zeros(number)
         self._flux, self._peak, self._scatter, self._brightest = np.zeros((4, number), np.float32)
         self._hits = np.zeros(number, np.int64)
 
@@ -160,9 +180,8 @@ class _Measurement:
             spectra, self._flux[part], self._scatter[part]
         )
         filtered = backward(spectra * self._transfer, self._side)
-        high = self._low + self._windows.shape[1]
-        self._windows[part] = filtered[:, self._low : high, self._low : high]
-        self._measure_peak(part, *_whole_pixel_peaks(filtered, self._half))
+        self._windows[part] = filtered[:, *self._kept]
+        self._measure_peak(part, *_whole_pixel_peaks(filtered, self._search))
 
     def decide_brightness(self) -> None:
         """Put frames on their brightest speckle if it stands out of the noise."""
@@ -173,7 +192,7 @@ class _Measurement:
     def find_blurred(self, part: slice) -> None:
         """Begin with where the light is as a whole: single speckles drown in the noise."""
         blurred = backward(self._spectra[part] * (self._transfer * self._blur), self._side)
-        self._y[part], self._x[part] = _whole_pixel_peaks(blurred, self._half)
+        self._y[part], self._x[part] = _whole_pixel_peaks(blurred, self._search)
 
     def recentred_sum(self, part: slice) -> NDArray[np.complex64]:
         """Weighted sum of the spectra, each shifted so that its star is at the origin."""
@@ -200,13 +219,15 @@ class _Measurement:
 
     def settle(self, part: slice) -> None:
         """Measure the peak at the final position."""
+        filtered = self._spectra[part] * self._transfer
         if self.bright:
             self._measure_peak(part, *self._nearby_peaks(part))
-            return
-        # At the position found from all of the light: the highest noise is no peak.
-        filtered = self._spectra[part] * self._transfer
-        self._peak[part] = evaluate(filtered, self._y[part], self._x[part])
-        self._measure_snr(part)
+        else:
+            # At the position found from all of the light: the highest noise is no peak.
+            self._peak[part] = evaluate(filtered, self._y[part], self._x[part])
+            self._measure_snr(part)
+        about = filtered * gaussian_transfer(self._side, _ABOUT_SIGMA_PX)
+        self._about[part] = evaluate(about, self._y[part], self._x[part])
 
     def result(self) -> FrameMeasures:
         """Return what was found."""
@@ -218,11 +239,17 @@ class _Measurement:
             quality=quality.astype(np.float32),
             flux=self._flux,
             peak_snr=float(np.median(self._snr)) if len(self._snr) else 0.0,
+            core_contrast=self._core_contrast(),
             stars=self._stars,
             scatter=self._scatter,
             brightest=self._brightest,
             hits=self._hits,
         )
+
+    def _core_contrast(self) -> float:
+        with_light = self._about > 0
+        ratio = self._peak[with_light] / self._about[with_light]
+        return float(np.median(ratio)) if len(ratio) else 0.0
 
     def _measure_peak(self, part: slice, y: NDArray[np.float64], x: NDArray[np.float64]) -> None:
         """Find the peak of the filtered images near (y, x), and its signal-to-noise."""
@@ -243,28 +270,30 @@ class _Measurement:
     def _nearby_peaks(self, part: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Brightest pixel of each filtered image within `_SPECKLE_REACH_PX` of the star."""
         images = self._windows[part]
-        number, side, _ = images.shape
+        number = len(images)
         across = np.arange(-_SPECKLE_REACH_PX, _SPECKLE_REACH_PX + 1)
         rows, columns = (
-            np.clip(np.rint(p[part]).astype(int)[:, None] - self._low + across, 0, side - 1)
-            for p in (self._y, self._x)
+            np.clip(
+                np.rint(p[part]).astype(int)[:, None] - kept.start + across,
+                0,
+                kept.stop - kept.start - 1,
+            )
+            for p, kept in zip((self._y, self._x), self._kept, strict=True)
         )
         every = np.arange(number)
         near = images[every[:, None, None], rows[:, :, None], columns[:, None, :]]
         at_y, at_x = np.unravel_index(near.reshape(number, -1).argmax(axis=1), near.shape[1:])
         return (
-            rows[every, at_y].astype(float) + self._low,
-            columns[every, at_x].astype(float) + self._low,
+            rows[every, at_y].astype(float) + self._kept[0].start,
+            columns[every, at_x].astype(float) + self._kept[1].start,
         )
 
 
 def _whole_pixel_peaks(
-    images: NDArray[np.float32], half: int
+    images: NDArray[np.float32], search: tuple[slice, slice]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Brightest pixel (y, x) of each image within `half` of the middle."""
-    number, side, _ = images.shape
-    low = side // 2 - half
-    window = images[:, low : low + 2 * half + 1, low : low + 2 * half + 1]
-    best = window.reshape(number, -1).argmax(axis=1)
+    """Brightest pixel (y, x) of each image within the rows and columns of `search`."""
+    window = images[:, *search]
+    best = window.reshape(len(images), -1).argmax(axis=1)
     y, x = np.unravel_index(best, window.shape[1:])
-    return (y + low).astype(float), (x + low).astype(float)
+    return (y + search[0].start).astype(float), (x + search[1].start).astype(float)

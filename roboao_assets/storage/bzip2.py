@@ -85,22 +85,32 @@ class Lbzip2Stream:
     def __init__(self, path: Path, threads: int, command: str):
         self.path = path
         environment = {k: v for k, v in os.environ.items() if k not in _LBZIP2_VARIABLES}
-        with path.open("rb") as file:
+        # Unbuffered, and held: its position is what lbzip2 has read so far.
+        self._file = path.open("rb", buffering=0)
+        try:
             # From standard input: no name can be mistaken for an option or an unknown suffix.
             self._process = subprocess.Popen(
                 [command, "-dc", "-n", str(threads)],
-                stdin=file,
+                stdin=self._file,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 env=environment,
             )
+        except OSError:
+            self._file.close()
+            raise
         # Unbuffered pipes, both asked for above.
         self._output = cast(FileIO, self._process.stdout)
         self._errors = cast(FileIO, self._process.stderr)
         # The pipe's default of 64 KiB makes the two processes wait for each other.
         with suppress(OSError):
             fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    @property
+    def consumed_bytes(self) -> int:
+        """Bytes of the file that were read so far; unpacking is a few blocks behind."""
+        return self._file.tell()
 
     def readinto(self, view: memoryview) -> int:
         """Fill `view`; return the number of bytes, fewer only at the end of the data."""
@@ -134,6 +144,7 @@ class Lbzip2Stream:
         self._process.wait()
         self._output.close()
         self._errors.close()
+        self._file.close()
 
     def __enter__(self) -> "Lbzip2Stream":
         return self
@@ -148,6 +159,7 @@ class BlockStream:
     def __init__(self, path: Path, threads: int):
         self.path = path
         self._threads = max(1, threads)
+        self.consumed_bytes = 0
         self._chunks = self._unpack()
         self._chunk = memoryview(b"")
 
@@ -206,6 +218,7 @@ class BlockStream:
                     elif isinstance(found, int):
                         pending.append(found)
                     else:
+                        self.consumed_bytes = found[1] // 8
                         pending.append(pool.submit(_unpack_block, descriptor, *found))
                 if not pending:
                     break

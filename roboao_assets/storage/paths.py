@@ -52,6 +52,26 @@ class ArchivePaths:
         """Bright-star stack of the best `percent` of the frames."""
         return self.pipeline(night, observation, "bright_star") / f"{percent}p.fits"
 
+    def stack_weight(self, night: str, observation: str, percent: int) -> Path:
+        """Weight map of the stack of the best `percent` of the frames."""
+        return self.pipeline(night, observation, "bright_star") / f"{percent}p_weight.fits"
+
+    def frame_psfs(self, night: str, observation: str) -> Path:
+        """The guide star in some single frames, the sharpest first."""
+        return self.pipeline(night, observation, "bright_star") / "psfs.fits"
+
+    def quick_look(self, night: str, observation: str) -> Path:
+        """The guide star's shift-and-add of a sample of the frames."""
+        return self.pipeline(night, observation, "bright_star") / "quick_look.fits"
+
+    def faint_star_sum(self, night: str, observation: str, kind: str) -> Path:
+        """Faint-star stack of `kind` `summed`, `summed_weight` or `simple_sum`."""
+        return self.pipeline(night, observation, "faint_star") / f"{observation}_{kind}.fits"
+
+    def shifts_table(self, night: str, observation: str) -> Path:
+        """`shifts.txt`."""
+        return self.pipeline(night, observation, "faint_star") / "shifts.txt"
+
     def stack_sum(self, night: str, observation: str) -> Path:
         """Median of the interleaved averages, raw pixels."""
         return self.pipeline(night, observation, "bright_star") / "sum.fits"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import roboao_native
 from roboao_assets.science.errors import RawDataError
-from roboao_assets.storage.bzip2 import Method, open_bzip2
+from roboao_assets.storage.bzip2 import BlockStream, Lbzip2Stream, Method, open_bzip2
 from roboao_assets.storage.fits_cards import read_cards
 from roboao_assets.storage.fits_stream import FitsStream, ImageLayout
 from roboao_assets.storage.frame_memory import FrameMemory
@@ -28,6 +28,7 @@ _HASH_BYTES = 1 << 20
 _SCRATCH_BYTES = 1 << 20
 
 FramesCallback = Callable[[NDArray, int], None]
+ProgressCallback = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,7 @@ def read_frames(
     *,
     threads: int = 2,
     on_frames: FramesCallback | None = None,
+    on_progress: ProgressCallback | None = None,
     block: int = 16,
     known: Sequence[RawFileRecord] = (),
     method: Method = "auto",
@@ -130,6 +132,10 @@ def read_frames(
         Called in this thread as ``on_frames(new, first)`` while unpacking goes on:
         a view of the frames that have come, and the index of the first of them.
         What it raises ends the reading and is raised here.
+    on_progress : callable, optional
+        Called after that as ``on_progress(frames, part)``: the frames that have come, and the
+        part (0..1) of the compressed bytes that were read for them. No raw file says how many
+        frames it has.
     block : int
         Frames in each such call (the last call may have fewer).
     known : sequence of RawFileRecord
@@ -158,8 +164,11 @@ def read_frames(
         done = pool.submit(reading.run)
         try:
             while (span := reading.spans.get()) is not None:
+                frames, first, part = span
                 if on_frames is not None:
-                    on_frames(*span)
+                    on_frames(frames, first)
+                if on_progress is not None:
+                    on_progress(first + len(frames), part)
         finally:
             reading.stop.set()
         done.result()
@@ -213,7 +222,7 @@ class _Reading:
 
     def __init__(self, files: tuple[Path, ...], threads: int, block: int, method: Method):
         self.files = files
-        self.spans: SimpleQueue[tuple[NDArray, int] | None] = SimpleQueue()
+        self.spans: SimpleQueue[tuple[NDArray, int, float] | None] = SimpleQueue()
         self.stop = Event()
         self.header = fits.Header()
         self.first_frame: list[int] = []
@@ -224,6 +233,9 @@ class _Reading:
         self._usable = 0
         self._count = 0
         self._told = 0
+        self._source: Lbzip2Stream | BlockStream | None = None
+        self._bytes_total = sum(path.stat().st_size for path in files if path.exists())
+        self._bytes_before = 0
 
     def run(self) -> None:
         try:
@@ -246,6 +258,7 @@ class _Reading:
     def _read_file(self, path: Path) -> None:
         self.first_frame.append(self._count)
         with open_bzip2(path, self._threads, self._method) as source:
+            self._source = source
             stream = FitsStream(source, path)
             is_primary = True
             while (image := stream.next_image()) is not None:
@@ -256,14 +269,15 @@ class _Reading:
                 if layout.n_frames:
                     self._check(layout, stream)
                     self._read_image(layout, stream)
+            self._bytes_before += source.consumed_bytes
+            self._source = None
         if self._count == self.first_frame[-1]:
             raise RawDataError(f"{str(path)!r} holds no image, only headers without data")
 
     def _check(self, layout: ImageLayout, stream: FitsStream) -> None:
         if self._layout is None:
             self._layout = layout
-            compressed = sum(path.stat().st_size for path in self.files if path.exists())
-            self._memory = FrameMemory(layout.shape, layout.dtype, compressed)
+            self._memory = FrameMemory(layout.shape, layout.dtype, self._bytes_total)
         elif (layout.shape, layout.dtype) != (self._layout.shape, self._layout.dtype):
             raise stream.problem(
                 f"the first frame is {self._layout.describe()}, this one is {layout.describe()}; "
@@ -299,7 +313,8 @@ class _Reading:
             new = self._allocated().frames(self._told, self._count)
             if new.dtype == np.uint16:
                 roboao_native.decode_uint16(new)
-            self.spans.put((new, self._told))
+            read = self._bytes_before + (self._source.consumed_bytes if self._source else 0)
+            self.spans.put((new, self._told, min(1.0, read / max(1, self._bytes_total))))
             self._told = self._count
 
     def _allocated(self) -> FrameMemory:

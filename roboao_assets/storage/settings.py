@@ -77,6 +77,20 @@ class BrightStarSettings(_Group):
         return tuple(sorted({*value, 100}))
 
 
+class FaintStarSettings(_Group):
+    """The faint-star stack."""
+
+    classes: tuple[str, ...] = Field(
+        ("faint", "zero_flux"), description="classes of which one is made"
+    )
+    window_px: int = Field(256, ge=32, description="side of the window registered on (raw px)")
+    smoothing_px: float = Field(5.0, gt=0, description="Gaussian smoothing (sigma, raw px)")
+    max_move_fraction: float = Field(
+        0.8, gt=0, le=1, description="frames that moved further (half-windows) are dropped"
+    )
+    rounds: int = Field(2, ge=1, description="rounds of template refinement")
+
+
 class SeeingSettings(_Group):
     """Seeing from AO-off exposures."""
 
@@ -135,6 +149,7 @@ class Settings(BaseSettings):
 
     calibration: CalibrationSettings = CalibrationSettings()
     bright_star: BrightStarSettings = BrightStarSettings()
+    faint_star: FaintStarSettings = FaintStarSettings()
     seeing: SeeingSettings = SeeingSettings()
     high_contrast: HighContrastSettings = HighContrastSettings()
     cosmic_rays: CosmicRaySettings = CosmicRaySettings()

@@ -55,7 +55,13 @@ def catalogue_of(settings):
 def settings(small_night, tmp_path_factory):
     root = tmp_path_factory.mktemp("products")
     raw = link_night(small_night, root / "raw")
-    return Settings(raw_roots=(raw,), archive_root=root / "archive", threads=2)
+    return Settings(
+        raw_roots=(raw,),
+        archive_root=root / "archive",
+        threads=2,
+        bright_star={"selections_percent": (1, 10, 20, 50, 100)},
+        faint_star={"classes": ("high_flux", "faint", "zero_flux")},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +98,11 @@ def test_tree(reduced, settings, small_observations):
     }
     for name in small_observations:
         folder = f"{name}/bright_star"
-        expected |= {f"{folder}/{f}" for f in ("sum.fits", "20p.fits", "100p.fits")}
+        expected |= {f"{folder}/{f}" for f in ("sum.fits", "psfs.fits", "quick_look.fits")}
+        for percent in (1, 10, 20, 50, 100):
+            expected |= {f"{folder}/{percent}p.fits", f"{folder}/{percent}p_weight.fits"}
+        faint = ("shifts.txt", f"{name}_summed.fits", f"{name}_simple_sum.fits")
+        expected |= {f"{name}/faint_star/{f}" for f in faint}
         expected |= {f"{folder}/frames.txt", f"{folder}/sorted.txt"}
         expected |= {f"{folder}/preview/{name}_{kind}.png" for kind in ("full", "cropped")}
         expected |= {f"{folder}/strehl/{name}_strehl.txt", f"{folder}/strehl/{name}_box.fits"}
@@ -119,6 +129,63 @@ def test_best_fifth_is_sharper(reduced, settings, small_observations):
                 x, y = int(hdus[0].header["LOCK_X"]), int(hdus[0].header["LOCK_Y"])
                 peak[percent] = hdus[0].data[y, x]
         assert peak[20] > 1.1 * peak[100]
+
+
+def test_single_frames_are_shown_best_first(reduced, settings, small_observations):
+    paths = ArchivePaths(settings.archive_root)
+    with fits.open(paths.frame_psfs(NIGHT, small_observations[0])) as hdus:
+        cube, header = hdus[0].data, hdus[0].header
+    quality = [header[f"QUAL{k}"] for k in range(1, len(cube) + 1)]
+    assert quality == sorted(quality, reverse=True)
+    middle = cube.shape[1] // 2
+    for image in cube[:3]:
+        y, x = np.unravel_index(image.argmax(), image.shape)
+        assert max(abs(y - middle), abs(x - middle)) <= 1
+    with fits.open(paths.quick_look(NIGHT, small_observations[0])) as hdus:
+        y, x = np.unravel_index(hdus[0].data.argmax(), hdus[0].data.shape)
+    assert max(abs(y - middle), abs(x - middle)) <= 1
+
+
+def test_faint_star_products_agree_with_the_bright_star_ones(reduced, settings, truth):
+    paths = ArchivePaths(settings.archive_root)
+    for true in truth["observations"]:
+        shifts = np.loadtxt(paths.shifts_table(NIGHT, true["id"]))
+        motion = np.array([true["frames"]["motion_x"], true["frames"]["motion_y"]], float)
+        moved = shifts[:, 1:3].T - motion
+        # The whole of the light follows the tilt, whatever its brightest speckle does.
+        assert np.all(np.std(moved, axis=1) < 0.6)
+        with fits.open(paths.faint_star_sum(NIGHT, true["id"], "summed")) as hdus:
+            image, header = hdus[0].data, hdus[0].header
+        y, x = int(header["LOCK_Y"]), int(header["LOCK_X"])
+        near = np.nanmax(image[y - 12 : y + 13, x - 12 : x + 13])
+        assert near == pytest.approx(np.nanmax(image), rel=1e-6)
+
+
+def test_the_field_is_where_the_telescope_pointed(reduced, settings, small_observations):
+    from astropy.wcs import WCS
+
+    paths = ArchivePaths(settings.archive_root)
+    with catalogue_of(settings) as catalogue:
+        ra, dec = catalogue.observation(small_observations[0])["coordinates"]["radec"]
+    header = fits.getheader(paths.stack(NIGHT, small_observations[0], 20))
+    sky = WCS(header).pixel_to_world(255.5, 255.5)
+    assert (sky.ra.rad, sky.dec.rad) == pytest.approx((ra, dec), abs=1e-7)
+    assert header["WCSSRC"] == "pointing"
+
+
+def test_frames_are_unpacked_once_for_both_pipelines(reduced, settings, small_observations):
+    told = []
+    reduce(
+        settings,
+        small_observations[0],
+        stages=("bright_star_stack", "faint_star_stack"),
+        force=True,
+        on_progress=lambda frames, part: told.append((frames, part)),
+    )
+    assert [frames for frames, _ in told] == [16, 32, 48, 60]
+    parts = [part for _, part in told]
+    assert parts == sorted(parts)
+    assert 0 < parts[0] <= parts[-1] == 1
 
 
 def test_registration_is_true(reduced, settings, truth):
@@ -192,7 +259,7 @@ def test_again_nothing_is_done(reduced, settings, small_observations):
     assert again["seeing"].status == "unchanged"
     for name in small_observations:
         made = reduce(settings, name)
-        assert {made[s].status for s in OBSERVATION_STAGES[:3]} == {"unchanged"}
+        assert {made[s].status for s in OBSERVATION_STAGES[:4]} == {"unchanged"}
         assert made["strehl_ratio"].fingerprint == reduced[name, "strehl_ratio"].fingerprint
     assert stages.summarise_strehl(settings, NIGHT).status == "unchanged"
     after = {p: p.stat().st_mtime_ns for p in before}

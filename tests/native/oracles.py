@@ -10,6 +10,11 @@ def accumulate_groups(frames, sums, first_index):
     return sums
 
 
+def median_of_groups(sums, counts, offsets):
+    means = [s / n - o for s, n, o in zip(sums, counts, offsets, strict=True) if n]
+    return np.median(means, axis=0) if means else np.full(sums.shape[1:], np.nan)
+
+
 def sigma_clipped_mean(cube, sigma, passes, scale_floor):
     cube = cube.astype(np.float64)
     mean = np.full(cube.shape[1:], np.nan)
@@ -44,7 +49,10 @@ def calibrate(frame, bias, dark, inverse_flat):
     return value
 
 
-def drizzle(frames, order, shifts, *, dark, inverse_flat, weight, bias, scale, pixfrac, boundaries):
+def drizzle(
+    frames, order, shifts, *, dark, inverse_flat, weight, bias, scale, pixfrac, boundaries,
+    ceiling=None,
+):  # fmt: skip
     """Area of the overlap of every drop with every output pixel: a dense matrix an axis."""
     _, height, width = frames.shape
     shape = (height * scale, width * scale)
@@ -57,6 +65,8 @@ def drizzle(frames, order, shifts, *, dark, inverse_flat, weight, bias, scale, p
             frames[number], None if bias is None else bias[number], dark, inverse_flat
         )
         w = np.ones((height, width)) if weight is None else weight.astype(np.float64)
+        if ceiling is not None:
+            value = np.where(value > ceiling, np.nan, value)
         w = np.where(np.isfinite(value), w, 0.0)
         value = np.where(np.isfinite(value), value, 0.0).astype(np.float64)
         down = overlaps(height, dy, scale, pixfrac)

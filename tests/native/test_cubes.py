@@ -275,3 +275,37 @@ def test_the_interpreter_is_free_while_a_kernel_works():
         ticks += 1
         time.sleep(0.001)
     assert ticks > 5
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 3), (33, 65), (40, 50)])
+@pytest.mark.parametrize("groups", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_median_of_groups_is_its_statement(shape, groups, threads):
+    rng = np.random.default_rng(groups)
+    counts = rng.integers(1, 9, groups)
+    counts[0] = 0 if groups > 2 else 1  # a group of no frames is left out
+    sums = rng.normal(1000, 50, (groups, *shape)) * counts[:, None, None]
+    sums.flat[rng.integers(0, sums.size)] = np.nan
+    offsets = rng.normal(0, 100, groups)
+    median = roboao_native.median_of_groups(sums, counts, offsets, threads)
+    expected = oracles.median_of_groups(sums, counts, offsets)
+    assert median.dtype == np.float32
+    np.testing.assert_allclose(median, expected, rtol=3e-7, atol=1e-4)
+
+
+def test_median_of_no_frames_is_nan():
+    assert np.isnan(roboao_native.median_of_groups(np.zeros((3, 2, 2)), [0, 0, 0], [0] * 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("sums", "counts", "words"),
+    [
+        (np.zeros((2, 3)), [1, 1], "float64 of shape"),
+        (np.zeros((2, 3, 3), np.float32), [1, 1], "float64 of shape"),
+        (np.zeros((2, 3, 3)), [1], "2 groups"),
+        (np.zeros((2, 3, 3)), [0.5, 1], "integers"),
+    ],
+)
+def test_median_refuses_what_does_not_fit(sums, counts, words):
+    with pytest.raises(ValueError, match=words):
+        roboao_native.median_of_groups(sums, counts, [0.0, 0.0])

@@ -243,3 +243,28 @@ def test_drizzle_refuses_what_does_not_fit(change, words):
     } | change  # fmt: skip
     with pytest.raises(ValueError, match=words):
         roboao_native.drizzle(**arguments)
+
+
+@pytest.mark.parametrize("weighted", [None, "few bad", "uneven"])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_pixels_above_the_ceiling_have_no_weight(weighted, dtype):
+    rng = np.random.default_rng(4)
+    frames = rng.integers(0, 1000, (9, 14, 37)).astype(dtype)
+    weight = {
+        None: None,
+        "few bad": (rng.random((14, 37)) > 0.02).astype(np.float32),
+        "uneven": rng.uniform(0.5, 1, (14, 37)).astype(np.float32),
+    }[weighted]
+    ceiling = rng.uniform(850, 1100, (14, 37)).astype(np.float32)
+    ceiling[3, 3], ceiling[4, 4] = np.inf, -1
+    options = {**PLAIN, "weight": weight, "bias": np.full(9, 20.0), "ceiling": ceiling}
+    options |= {"scale": 2, "pixfrac": 0.45, "boundaries": [2, 9]}
+    check_against_statement(frames, rng.permutation(9), rng.normal(0, 2, (9, 2)), options)
+
+
+def test_a_ceiling_that_is_no_number_is_refused():
+    ceiling = np.full((4, 4), np.nan, np.float32)
+    with pytest.raises(ValueError, match="16 px"):
+        roboao_native.drizzle(
+            np.zeros((1, 4, 4), np.uint16), [0], [(0, 0)], **PLAIN, ceiling=ceiling, boundaries=[1]
+        )

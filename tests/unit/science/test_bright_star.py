@@ -14,6 +14,7 @@ from roboao_assets.science.bright_star import (
 from roboao_assets.science.errors import NotEnoughFramesError
 from roboao_assets.science.frame_averages import FrameAverager
 from roboao_assets.science.frame_calibration import FrameCalibration, build_calibration
+from roboao_assets.science.stack_flags import FLAG_MEANINGS, StackFlag
 from roboao_assets.storage.settings import load_instruments
 
 PROFILE = replace(
@@ -26,11 +27,14 @@ SKY, BIAS, GAIN = 15.0, 600.0, 1.0
 class Scene:
     """Raw frames of one moving star behind a dark pattern and a flat, with their truth."""
 
-    def __init__(self, frames=80, flux=60_000.0, noise=8.0, seed=1, companion=0.0, cloud=()):
+    def __init__(
+        self, frames=80, flux=60_000.0, noise=8.0, seed=1, companion=0.0, cloud=(),
+        at=(82, 77), field_star=None, disc_px=0.0,
+    ):  # fmt: skip
         rng = np.random.default_rng(seed)
         rows, columns = np.indices((SIDE, SIDE))
-        self.x = 82 + rng.normal(0, 2.5, frames)
-        self.y = 77 + rng.normal(0, 2.5, frames)
+        self.x = at[0] + rng.normal(0, 2.5, frames)
+        self.y = at[1] + rng.normal(0, 2.5, frames)
         self.sharp = rng.uniform(0.5, 1.0, frames)
         self.dark = rng.normal(0, 4, (SIDE, SIDE)).astype(np.float32)
         self.dark[-40:, -40:] -= self.dark[-40:, -40:].mean()
@@ -45,6 +49,12 @@ class Scene:
         self.frames = np.empty((frames, SIDE, SIDE), np.uint16)
         for i in range(frames):
             image = light[i] * self.star(rows, columns, self.x[i], self.y[i], self.sharp[i])
+            if disc_px:
+                r = np.hypot(columns - self.x[i], rows - self.y[i])
+                image = light[i] / (np.pi * disc_px**2) / (1 + np.exp((r - disc_px) / 1.5))
+            if field_star:
+                place = np.array(field_star) + (self.x[i] - at[0], self.y[i] - at[1])
+                image += light[i] * self.star(rows, columns, *place, self.sharp[i])
             image += (
                 companion
                 * light[i]
@@ -186,8 +196,13 @@ def test_few_frames_are_zero_flux_by_class_and_still_stacked():
     assert few.stacks[100].frames == 6
 
 
+def test_every_flag_has_its_sentence():
+    assert set(FLAG_MEANINGS) == set(StackFlag)
+
+
 def test_one_frame():
     one = Scene(frames=1).stack()
+    assert one.flags == (StackFlag.FEW_FRAMES,)
     assert one.stacks[100].frames == one.stacks[20].frames == 1
 
 
@@ -202,8 +217,70 @@ def test_frames_that_are_not_finite_are_left_out(scene):
 
 
 def test_saturated_frames_are_counted():
-    bright = Scene(frames=60, flux=60_000.0 * 40)
-    assert bright.stack().saturated_frames > 30
+    stack = Scene(frames=60, flux=60_000.0 * 40).stack()
+    assert stack.saturated_frames > 30
+    assert StackFlag.SATURATED in stack.flags
+    assert stack.stacks[100].frames == 60
+
+
+def test_an_ordinary_star_raises_no_flag(stack):
+    assert stack.flags == ()
+
+
+def test_star_near_the_edge_is_taken_if_there_is_no_other():
+    edge = Scene(frames=60, at=(14, 77))
+    stack = edge.stack()
+    assert StackFlag.NEAR_EDGE in stack.flags
+    assert np.std(stack.table.x - edge.x) < 0.15
+    both = Scene(frames=60, at=(14, 77), field_star=(90, 90))
+    assert abs(both.stack().guide_star.x - 90) < 2
+
+
+def test_star_that_leaves_the_frame_is_lost_in_some():
+    leaving = Scene(frames=60, seed=5)
+    leaving.frames[40:] = leaving.frames[40:] // 8 + 525  # the sky and a faint rest
+    stack = leaving.stack()
+    assert StackFlag.STAR_LOST in stack.flags
+    assert not stack.table.used[40:].any()
+    assert stack.stacks[100].frames == 40
+
+
+def test_identical_frames_are_told_and_stacked():
+    scene = Scene(frames=60)
+    scene.frames[:] = scene.frames[3]
+    stack = scene.stack()
+    assert stack.flags == (StackFlag.IDENTICAL_FRAMES,)
+    assert np.ptp(stack.table.x) < 1e-6
+    assert stack.stacks[20].frames == 12
+
+
+def test_resolved_object_has_no_core():
+    disc = Scene(frames=66, flux=400_000.0, disc_px=9.0)
+    stack = disc.stack()
+    assert StackFlag.NO_CORE in stack.flags
+    assert np.std(stack.table.x - disc.x) < 0.6
+
+
+def test_faint_star_beside_a_hot_pixel():
+    scene = Scene(frames=66, flux=9_000.0, seed=3)
+    scene.frames[:, 70, 70] = 9000  # was not hot when the mask was made
+    stack = scene.stack()
+    assert np.hypot(stack.guide_star.x - 82, stack.guide_star.y - 77) < 4
+    assert np.std(stack.table.x - scene.x) < 0.6
+
+
+def test_cosmic_rays_leave_no_trace_in_the_field():
+    scene = Scene(frames=60)
+    clean = scene.stack().stacks[100].image
+    rng = np.random.default_rng(6)
+    for frame in range(60):
+        y, x = rng.integers(5, SIDE - 5, 2)
+        scene.frames[frame, y : y + 2, x] = 15_000
+    hit = scene.stack().stacks[100].image
+    rows, columns = np.indices(hit.shape)
+    away = np.hypot(rows - 154, columns - 164) > 60
+    # One hit of 15000 in 60 frames would leave 250.
+    assert np.nanmax(np.abs(hit - clean)[away]) < 25
 
 
 def test_threads_do_not_matter(scene):

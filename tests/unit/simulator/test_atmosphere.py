@@ -1,9 +1,14 @@
 """The turbulence against the theory of its spectrum."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.special import j0
+from scipy.stats import norm
 
 from simulator.atmosphere import (
+    ARCSEC_RAD,
     BlowingScreens,
     Layer,
     SpatialFilter,
@@ -40,6 +45,25 @@ def test_long_exposure_of_a_huge_telescope_is_the_seeing():
     turbulence = Turbulence(seeing_fwhm_arcsec=1.3, outer_scale_m=1e5)
     fwhm = turbulence.long_exposure_fwhm_arcsec(500.0, 8.0, 0.0)
     assert fwhm == pytest.approx(1.3, rel=0.03)
+
+
+def test_long_exposure_through_changing_seeing_is_the_mean_of_all_seeings():
+    # Oracle: the image itself, averaged over a thousand seeings of equal likelihood.
+    steady = Turbulence(seeing_fwhm_arcsec=1.3, outer_scale_m=1e5)
+    changing = replace(steady, seeing_spread=0.3)
+    r = np.linspace(0.0, 2.0, 1000)
+    structure = steady.structure_function(r, 500.0)
+    otf = np.zeros_like(r)
+    for likelihood in (np.arange(1000) + 0.5) / 1000:
+        ratio = np.exp(0.3 * norm.ppf(likelihood))
+        otf += np.exp(-0.5 * structure * ratio ** (5 / 3)) * annulus_transfer(r, 8.0, 0.0)
+    angles = np.linspace(0.0, 1.0, 501) * ARCSEC_RAD
+    image = np.trapezoid(j0(2 * np.pi * np.outer(angles, r) / 500e-9) * otf * r, r, axis=1)
+    half = np.interp(0.5, (image / image[0])[::-1], angles[::-1])
+    fwhm = changing.long_exposure_fwhm_arcsec(500.0, 8.0, 0.0)
+    assert fwhm == pytest.approx(2 * half / ARCSEC_RAD, rel=2e-3)
+    # The best moments make the core.
+    assert fwhm < 0.98 * steady.long_exposure_fwhm_arcsec(500.0, 8.0, 0.0)
 
 
 def test_annulus_transfer_ends_at_the_diameter():

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,12 @@ import pytest
 from roboao_assets.storage.raw_frames import read_frames
 from roboao_assets.storage.raw_header import parse_facts, read_header
 from roboao_assets.storage.raw_night import read_night
+from roboao_assets.storage.settings import load_instruments
 from simulator import simulate_night
+from simulator.detector import Camera
+from simulator.exposure import Exposure
+from simulator.schedule import plan_night
+from simulator.truth import CHANGING_SEEING_DEFINITIONS, observation_truth
 
 NIGHT = "20170607"
 FRAMES = 8
@@ -118,6 +125,48 @@ def test_every_number_of_the_truth_is_defined(truth):
         assert key in text
 
 
+def _plan(seeing_spread):
+    return plan_night(
+        NIGHT,
+        load_instruments()["KPNO_2.1m"],
+        targets=2,
+        seeing_exposures=1,
+        frames=3,
+        size=256,
+        seed=1,
+        seeing_spread=seeing_spread,
+    )
+
+
+def test_changing_seeing_is_all_that_differs_in_the_plan():
+    steady, changing = _plan(0.0), _plan(0.25)
+    for one, other in zip(
+        [*steady.observations, *steady.seeing],
+        [*changing.observations, *changing.seeing],
+        strict=True,
+    ):
+        assert other.plan.turbulence.seeing_spread == 0.25
+        sky = replace(other.plan.turbulence, seeing_spread=0.0)
+        same = replace(other.plan, turbulence=sky, seed=one.plan.seed)
+        assert replace(same, night_seed=one.plan.night_seed) == one.plan
+        assert other.id == one.id
+
+
+@pytest.mark.parametrize("seeing_spread", [0.0, 0.25])
+def test_the_truth_tells_of_a_changing_seeing_and_of_no_other(seeing_spread):
+    scheduled = _plan(seeing_spread).observations[0]
+    camera = Camera(np.random.SeedSequence(1), 6.5)
+    truths = [Exposure(scheduled.plan, camera).frame(index).truth for index in range(3)]
+    told = observation_truth(scheduled, [SimpleNamespace(truths=truths)])
+    assert ("seeing_500nm_arcsec" in told["frames"]) == (seeing_spread > 0)
+    assert told.get("seeing_spread", 0.0) == seeing_spread
+    if seeing_spread:
+        seeing = np.array(told["frames"]["seeing_500nm_arcsec"])
+        assert np.ptp(seeing) > 0
+        assert seeing == pytest.approx(told["seeing_500nm_arcsec"], rel=1.5)
+        assert "frames.seeing_500nm_arcsec" in CHANGING_SEEING_DEFINITIONS
+
+
 @pytest.mark.slow
 def test_same_seed_same_bytes_whatever_the_workers(root, truth, tmp_path):
     again = simulate_night(
@@ -134,6 +183,8 @@ def test_same_seed_same_bytes_whatever_the_workers(root, truth, tmp_path):
         ({"night": "2017-06-07"}, "YYYYMMDD"),
         ({"size": 512}, "size is 512"),
         ({"targets": 0}, "targets is 0"),
+        ({"seeing_spread": -0.1}, "seeing_spread is -0.1"),
+        ({"seeing_spread": 3}, "seeing_spread is 3"),
     ],
 )
 def test_arguments_that_cannot_be_used(tmp_path, arguments, message):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from simulator import simulate_star_cube
 from simulator.targets import Companion
@@ -12,6 +13,13 @@ COMPANION = Companion(sep_arcsec=1.1, pa_deg=63.0, dmag=2.0)
 @pytest.fixture(scope="module")
 def cube():
     return simulate_star_cube(frames=30, size=192, companions=(COMPANION,), cosmic_ray_rate=20.0)
+
+
+@pytest.fixture(scope="module")
+def changing():
+    return simulate_star_cube(
+        frames=60, size=192, seeing_spread=0.4, companions=(COMPANION,), realisations=4
+    )
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +45,11 @@ def test_same_seed_same_cube():
     assert not np.array_equal(other.frames, first.frames)
 
 
-def test_strehl_truth_is_that_of_the_noise_free_frames(cube):
+@pytest.mark.parametrize("sky", ["cube", "changing"])
+def test_strehl_truth_is_that_of_the_noise_free_frames(sky, request):
     # Oracle: the pixel-integrated frames, their integration undone, padded to 8 times the
     # sampling; the field's own flux in the box.
+    cube = request.getfixturevalue(sky)
     spectrum, fx, fy = _recentred(cube, cube.positions)
     profile, side = cube.profile, cube.noise_free.shape[1]
     spectrum = spectrum / (np.sinc(fx) * np.sinc(fy))
@@ -60,6 +70,28 @@ def test_strehl_truth_is_that_of_the_noise_free_frames(cube):
 def test_strehl_is_in_the_usual_range(cube):
     assert 3.0 < cube.strehl_percent < 30.0
     assert cube.frame_strehl_percent.std() > 0.1 * cube.frame_strehl_percent.mean()
+
+
+def test_steady_seeing_is_steady(cube):
+    assert np.all(cube.frame_seeing_arcsec == 1.3)
+
+
+def test_changing_seeing_makes_good_and_bad_frames(changing):
+    seeing = changing.frame_seeing_arcsec
+    # The cube is shorter than two correlation times: it has not seen all of the spread.
+    assert 0.1 < np.log(seeing).std() < 0.6
+    assert spearmanr(seeing, changing.frame_strehl_percent).statistic < -0.6
+    # It wanders: neighbours are alike.
+    assert spearmanr(seeing[1:], seeing[:-1]).statistic > 0.8
+
+
+def test_changing_seeing_changes_nothing_else(changing):
+    steady = simulate_star_cube(frames=60, size=192, companions=(COMPANION,), realisations=4)
+    assert np.array_equal(changing.bias_adu, steady.bias_adu)
+    assert np.array_equal(changing.flat, steady.flat)
+    # What is left to move the core is the wavefront's asymmetry, which goes with the seeing.
+    apart = np.abs(changing.positions - steady.positions)
+    assert np.median(apart) < 0.3
 
 
 def test_the_companion_is_where_it_should_be(cube):

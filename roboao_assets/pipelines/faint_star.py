@@ -1,0 +1,175 @@
+"""The faint-star stack of an observation: registered on all of the star's light."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
+from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.stack_cards import (
+    frame_provenance_cards,
+    observation_cards,
+    wcs_cards,
+    write_together,
+)
+from roboao_assets.science.cosmic_rays import frame_ceiling
+from roboao_assets.science.errors import NoStarError
+from roboao_assets.science.faint_star import (
+    FaintStarOptions,
+    FaintStarStack,
+    FrameShifts,
+    stack_faint_star,
+)
+from roboao_assets.science.guide_star import GuideStar, find_guide_star
+from roboao_assets.storage.files import write_text_whole
+from roboao_assets.storage.fits_cards import Card
+from roboao_assets.storage.fits_products import write_image
+
+PIPELINE = "faint_star"
+STAGE = "faint_star_stack"
+# Before the frames are registered, the image is taken to move no further.
+_TYPICAL_MOTION_PX = 20.0
+
+
+def make_stack(ctx: ObservationContext) -> StageOutcome:
+    """Make `<id>_summed.fits`, its weight map, `<id>_simple_sum.fits` and `shifts.txt`."""
+    ws, frames = ctx.ws, ctx.frames
+    options = ws.settings.faint_star
+    _require_faint(ctx)
+
+    def identity() -> str:
+        groups = ws.settings.bright_star.groups
+        return fingerprint(STAGE, frames.inputs, options.fingerprint(), groups)
+
+    record = ctx.product(PIPELINE)
+    if not ctx.force and record.get("fingerprint"):
+        expected = identity()
+        if is_current(record, expected, ws.paths.root):
+            return StageOutcome(stage=STAGE, status="unchanged", fingerprint=expected)
+    loaded = frames.load()
+    simple_sum = loaded.averager.mean_image()
+    star = _find_star(ctx, simple_sum)
+    bias = loaded.averager.bias
+    shared = options.model_dump(include=set(FaintStarOptions.__dataclass_fields__))
+    stack = stack_faint_star(
+        loaded.cube.frames,
+        bias,
+        simple_sum,
+        frame_ceiling(
+            loaded.cube.frames,
+            bias,
+            simple_sum,
+            frames.calibration,
+            order=np.arange(len(bias)),
+            motion_px=_TYPICAL_MOTION_PX,
+        ),
+        frames.calibration,
+        ctx.profile,
+        star_x=star.x,
+        star_y=star.y,
+        options=FaintStarOptions(**shared, threads=ws.settings.threads),
+    )
+    made = identity()
+    products = _write_products(ctx, stack, simple_sum, made)
+    summary = _summary(stack)
+    ws.catalogue.publish(
+        ctx.id,
+        PIPELINE,
+        {
+            "location": str(ws.paths.pipeline(ctx.night, ctx.id, PIPELINE)),
+            **summary,
+            **product_record(ws.paths.root, made, products),
+        },
+    )
+    metadata = {k: v for k, v in summary.items() if isinstance(v, str | int | float)}
+    return StageOutcome(stage=STAGE, status="done", fingerprint=made, metadata=metadata)
+
+
+def _require_faint(ctx: ObservationContext) -> None:
+    """NothingToMakeError if the bright-star pipeline has put it in a class that is not asked for.
+
+    An observation without a class (its bright-star stack failed) is made.
+    """
+    classes = ctx.ws.settings.faint_star.classes
+    found = ctx.product("bright_star").get("classified_as")
+    if found and found not in classes:
+        raise NothingToMakeError(
+            f"its class is {found}; faint-star stacks are made of the classes "
+            f"{', '.join(classes)} (setting faint_star.classes)"
+        )
+
+
+def _find_star(ctx: ObservationContext, image: np.ndarray) -> GuideStar:
+    profile = ctx.profile
+    try:
+        return find_guide_star(
+            image,
+            star_sigma_px=profile.star_sigma_px,
+            background_sigma_px=profile.background_sigma_px,
+            edge_px=profile.edge_px,
+        )
+    except NoStarError as error:
+        raise NothingToMakeError(str(error)) from error
+
+
+def _summary(stack: FaintStarStack) -> dict[str, Any]:
+    shifts = stack.shifts
+    errors = np.concatenate([shifts.ex[shifts.used], shifts.ey[shifts.used]])
+    return {
+        "frames": len(shifts.used),
+        "frames_used": int(shifts.used.sum()),
+        "shift_error_px": float(np.median(errors)),
+        "lock_position": [stack.lock_x, stack.lock_y],
+    }
+
+
+def _write_products(
+    ctx: ObservationContext, stack: FaintStarStack, simple_sum: np.ndarray, identity: str
+) -> list[Path]:
+    paths, profile = ctx.ws.paths, ctx.profile
+    provenance = frame_provenance_cards(
+        ctx, STAGE, ctx.ws.settings.faint_star.fingerprint(), identity
+    )
+    common = observation_cards(ctx)
+    cards: list[Card] = [
+        *common,
+        *wcs_cards(ctx, stack.image.shape, profile.drizzled_scale_arcsec),
+        ("NFRAMES", int(stack.shifts.used.sum()), "frames stacked"),
+        ("LOCK_X", stack.lock_x, "lock star, 0-based px"),
+        ("LOCK_Y", stack.lock_y, "lock star, 0-based px"),
+        ("PIXFRAC", profile.drizzle_pixfrac, "drizzle drop (raw px)"),
+        *provenance,
+    ]
+    unit: Card = ("BUNIT", "frame px2", "overlap of the drops (drizzled px2)")
+    raw_field = wcs_cards(ctx, simple_sum.shape, profile.plate_scale_arcsec)
+    images = {
+        "summed": (stack.image, cards),
+        "summed_weight": (stack.weight, [*cards, unit]),
+        "simple_sum": (simple_sum, [*common, *raw_field, *provenance]),
+    }
+    written = write_together(
+        [
+            (
+                paths.faint_star_sum(ctx.night, ctx.id, kind),
+                partial(write_image, data=image, cards=of_image),
+            )
+            for kind, (image, of_image) in images.items()
+        ]
+    )
+    ctx.keep_image(paths.faint_star_sum(ctx.night, ctx.id, "summed"), stack.image, None)
+    table = paths.shifts_table(ctx.night, ctx.id)
+    write_text_whole(table, _shifts_text(stack.shifts))
+    return [*written, table]
+
+
+def _shifts_text(shifts: FrameShifts) -> str:
+    rows = ["# frame x y ex ey used"]
+    rows += [
+        f"{i} {shifts.x[i]:.4f} {shifts.y[i]:.4f} {shifts.ex[i]:.4f} {shifts.ey[i]:.4f} "
+        f"{int(shifts.used[i])}"
+        for i in range(len(shifts.x))
+    ]
+    return "\n".join(rows) + "\n"
