@@ -13,7 +13,7 @@ serve: export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
 endif
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv venv-dev demo serve test lint lock bench clean
+.PHONY: help venv venv-dev demo serve test lint lock bench sanitize clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,9 @@ lock: venv-dev ## resolve the lock files anew
 	$(BIN)/python -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe \
 	  --no-emit-index-url --no-header --extra build --extra dev --constraint requirements.lock \
 	  --output-file requirements-dev.lock pyproject.toml
+
+sanitize: venv-dev ## the kernels' tests with address and undefined-behaviour sanitizers
+	bash tools/sanitize.sh
 
 bench: venv-dev ## what it costs, against what it could cost
 	$(BIN)/python -m benchmarks

@@ -163,4 +163,5 @@ def _storable(data: ArrayLike) -> NDArray:
     array = np.asarray(data)
     if array.dtype in (np.bool_, np.uint8):
         return array.astype(np.uint8)
-    return array.astype(np.float32)
+    # In the byte order of the file: else it is swapped for each checksum and back again.
+    return array.astype(">f4")

@@ -3,7 +3,8 @@
 // FMA in the AVX2 target), so both give the same bits.
 #pragma once
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__has_attribute)
+#if !defined(ROBOAO_ONE_VERSION) && defined(__x86_64__) && defined(__linux__) && \
+    defined(__has_attribute)
 #if __has_attribute(target_clones)
 #define ROBOAO_MULTIVERSION __attribute__((target_clones("avx2", "default")))
 #endif

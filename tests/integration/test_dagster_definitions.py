@@ -21,6 +21,7 @@ NIGHT_ASSETS = {
 }
 OBSERVATION_ASSETS = {
     "bright_star_stack",
+    "faint_star_stack",
     "strehl_ratio",
     "bright_star_preview",
     "pca_residual",

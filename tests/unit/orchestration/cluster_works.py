@@ -6,6 +6,7 @@ import time
 from roboao_assets.orchestration.observation_task import (
     ObservationTask,
     TaskRules,
+    progress_teller,
     tell_begun,
 )
 from roboao_assets.pipelines.outcome import StageOutcome
@@ -24,6 +25,11 @@ def do_what_the_name_says(rules: TaskRules, task: ObservationTask) -> list[Stage
         raise ZeroDivisionError("a defect")
     if name.startswith("slow"):
         time.sleep(2)
+    if name.startswith("reads"):
+        tell = progress_teller(rules, task, every_s=0.2)
+        for frames in range(10, 101, 10):
+            tell(frames, frames / 100)
+            time.sleep(0.3)
     if name.startswith("unreachable_once") and task.attempt == 1:
         return [
             StageOutcome(stage=task.stages[0], status="done", fingerprint="first"),

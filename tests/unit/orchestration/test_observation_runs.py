@@ -63,6 +63,19 @@ def test_every_observation_comes_back_once_with_its_stages(client):
     assert all(o.succeeded for outcomes in results.values() for o in outcomes)
 
 
+def test_frames_read_so_far_are_told(client, monkeypatch):
+    monkeypatch.setattr(observation_runs, "_PROGRESS_S", 0.5)
+    told = []
+    run = ObservationRun(client, rules(), do_what_the_name_says, on_progress=told.append)
+    outcomes = dict(run.outcomes([task("reads_1"), task("reads_2")]))
+    assert all(o.succeeded for stages in outcomes.values() for o in stages)
+    for name in ("reads_1", "reads_2"):
+        frames = [reading[name] for reading in told if name in reading]
+        assert frames
+        assert frames == sorted(frames)
+        assert all(part == count / 100 < 1 for count, part in frames)
+
+
 def test_a_defect_stops_only_its_own_observation(client):
     results = reduce(client, ["star_a", "raises", "star_b"])
     assert [o.succeeded for o in results["raises"]] == [False, False]
