@@ -109,7 +109,8 @@ def _write_products(
         *_stack_writers(ctx, stack, common, provenance),
     ]
     if stack.psfs is not None:
-        writers += _psf_writers(ctx, stack, [*common, ("PIXSCALE", raw_scale, "arcsec/px")])
+        scale: Card = ("PIXSCALE", raw_scale, "arcsec/px")
+        writers += _psf_writers(ctx, stack, [*common, scale, *provenance])
     written = write_together(writers)
     if stack.table is not None:
         written += _write_tables(ctx, stack, cube)

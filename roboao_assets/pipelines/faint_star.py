@@ -91,11 +91,12 @@ def make_stack(ctx: ObservationContext) -> StageOutcome:
 def _require_faint(ctx: ObservationContext) -> None:
     """NothingToMakeError if the bright-star pipeline has put it in a class that is not asked for.
 
-    An observation without a class (its bright-star stack failed) is made.
+    An observation whose bright-star stack failed has no class, or that of its former files.
     """
     classes = ctx.ws.settings.faint_star.classes
-    found = ctx.product("bright_star").get("classified_as")
-    if found and found not in classes:
+    record = ctx.product("bright_star")
+    found = record.get("classified_as")
+    if found and (record.get("status") or {}).get("done") and found not in classes:
         raise NothingToMakeError(
             f"its class is {found}; faint-star stacks are made of the classes "
             f"{', '.join(classes)} (setting faint_star.classes)"

@@ -8,6 +8,9 @@ from scipy import ndimage
 
 from roboao_assets.science.errors import NoStarError
 
+# A Gaussian is sampled well enough by blocks of its sigma over this.
+_SIGMA_PER_BLOCK = 2.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class GuideStar:
@@ -56,7 +59,7 @@ def find_guide_star(
     height, width = image.shape
     edge = min(edge_px, min(height, width) // 5)
     # A Gaussian of 10 px needs no 1 px sampling: averaging blocks is faster by their area.
-    block = max(1, int(star_sigma_px // 4))
+    block = max(1, int(star_sigma_px // _SIGMA_PER_BLOCK))
     small = _block_mean(image, block)
     background = ndimage.gaussian_filter(small, background_sigma_px / block, truncate=3.0)
     contrast = ndimage.gaussian_filter(small, star_sigma_px / block, truncate=3.0) - background
