@@ -1,22 +1,24 @@
 """What searches of the web pages cost in a catalogue of 30,000 observations.
 
-    python benchmarks/catalogue.py [--observations 30000] [--url sqlite:////path/x.sqlite]
+The rows have the median and longest of several calls of each search, and the median of this
+process's CPU time, which other work on the machine does not stretch. The goal for the SQLite home
+is 100 ms a search. A catalogue elsewhere is measured by
 
-Prints the time of filling it, and the median and longest of several calls of each search, with
-the median of this process's CPU time, which other work on the machine does not stretch. The goal
-for the SQLite home is 100 ms a search.
+    python -m benchmarks.catalogue --url mongodb://... [--observations 30000] [--calls 7]
 """
 
 import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
+from benchmarks.report import PartResult, table
+from benchmarks.rows import Goal, Options, Row
 from roboao_assets.storage.catalogue import (
     Catalogue,
     Cone,
@@ -29,6 +31,9 @@ from roboao_assets.storage.raw_names import parse_exposure_name
 START = datetime(2015, 11, 1, tzinfo=UTC)
 PER_NIGHT = 120
 HEADER_CARDS = 120
+OBSERVATIONS, QUICK_OBSERVATIONS = 30_000, 1_000
+CALLS = 7
+SEARCH_GOAL = Goal(limit=100)
 
 
 def documents(count: int) -> Any:
@@ -97,38 +102,57 @@ def searches(count: int) -> dict[str, Callable[[Catalogue], Any]]:
     }
 
 
+def measure(options: Options) -> Iterator[Row]:
+    """Yield the rows of an SQLite catalogue."""
+    observations = QUICK_OBSERVATIONS if options.quick else OBSERVATIONS
+    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+        yield from rows(f"sqlite:///{folder}/catalogue.sqlite", observations, CALLS)
+
+
+def rows(url: str, observations: int, calls: int) -> Iterator[Row]:
+    """Fill the catalogue `url`, which is empty, and yield the time of each search."""
+    with open_catalogue(url) as catalogue:
+        start = time.perf_counter()
+        for document in documents(observations):
+            catalogue.register_observation(document)
+        yield Row(
+            name="registration",
+            values=(1000 * (time.perf_counter() - start) / observations,),
+            unit="ms",
+            note=f"mean of {observations} observations of 8 kB",
+        )
+        for name, search in searches(observations).items():
+            yield _time_search(catalogue, name, search, calls)
+
+
+def _time_search(
+    catalogue: Catalogue, name: str, search: Callable[[Catalogue], Any], calls: int
+) -> Row:
+    wall_ms, cpu_ms = [], []
+    for _ in range(calls):
+        start, start_cpu = time.perf_counter(), time.process_time()
+        result = search(catalogue)
+        wall_ms.append(1000 * (time.perf_counter() - start))
+        cpu_ms.append(1000 * (time.process_time() - start_cpu))
+    found = result if isinstance(result, int) else len(result)
+    return Row(
+        name=name,
+        values=tuple(wall_ms),
+        unit="ms",
+        goal=SEARCH_GOAL,
+        note=f"{found} found; {statistics.median(cpu_ms):.1f} ms of a processor",
+    )
+
+
 def main() -> None:
-    """Fill a catalogue and time the searches."""
+    """Measure a catalogue that is named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--observations", type=int, default=30_000)
-    parser.add_argument("--url", default="", help="an empty catalogue; default: a temporary one")
-    parser.add_argument("--calls", type=int, default=7)
+    parser.add_argument("--observations", type=int, default=OBSERVATIONS)
+    parser.add_argument("--url", required=True, help="an empty catalogue")
+    parser.add_argument("--calls", type=int, default=CALLS)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        url = arguments.url or f"sqlite:///{folder}/catalogue.sqlite"
-        with open_catalogue(url) as catalogue:
-            start = time.perf_counter()
-            for document in documents(arguments.observations):
-                catalogue.register_observation(document)
-            filled_s = time.perf_counter() - start
-            print(
-                f"{catalogue.url.split(':')[0]}: {arguments.observations} observations entered, "
-                f"{1000 * filled_s / arguments.observations:.2f} ms each"
-            )
-            print(f"{'search':34}{'found':>8}{'median ms':>12}{'longest ms':>12}{'CPU ms':>12}")
-            for name, search in searches(arguments.observations).items():
-                wall_ms, cpu_ms = [], []
-                for _ in range(arguments.calls):
-                    start, start_cpu = time.perf_counter(), time.process_time()
-                    result = search(catalogue)
-                    wall_ms.append(1000 * (time.perf_counter() - start))
-                    cpu_ms.append(1000 * (time.process_time() - start_cpu))
-                found = result if isinstance(result, int) else len(result)
-                print(
-                    f"{name:34}{found:8}{statistics.median(wall_ms):12.1f}{max(wall_ms):12.1f}"
-                    f"{statistics.median(cpu_ms):12.1f}",
-                    flush=True,
-                )
+    measured = tuple(rows(arguments.url, arguments.observations, arguments.calls))
+    print(table([PartResult(part="catalogue", rows=measured)]))
 
 
 if __name__ == "__main__":

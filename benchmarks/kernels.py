@@ -1,21 +1,21 @@
 """What the kernels cost, against copying the memory that they must read and write.
 
-    python benchmarks/kernels.py [--frames 100] [--side 1024] [--threads 1 2] [--repeats 3]
-
 For each kernel: wall and processor milliseconds a frame (best of the repeats), and how many times
 more processor time that is than moving its bytes at the speed of a copy in the same run: 1 is as
 fast as memory allows. Processor time is compared as other work on the machine disturbs it least.
 """
 
-import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 import roboao_native
+from benchmarks.rows import Options, Row
+
+MOST_FRAMES, QUICK_FRAMES = 100, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,43 +116,40 @@ def cases(frames: NDArray[np.uint16]) -> list[Case]:
     ]
 
 
-def best_of(repeats: int, call: Callable[[], object]) -> tuple[float, float]:
-    """Return the shortest wall and processor times of the calls in seconds."""
+def times_of(repeats: int, call: Callable[[], object]) -> tuple[list[float], list[float]]:
+    """Return the wall and the processor times of the calls in seconds."""
     walls, processors = [], []
     for _ in range(repeats):
         wall, processor = time.perf_counter(), time.process_time()
         call()
         walls.append(time.perf_counter() - wall)
         processors.append(time.process_time() - processor)
-    return min(walls), min(processors)
+    return walls, processors
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=100)
-    parser.add_argument("--side", type=int, default=1024)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
-    frames = make_frames(arguments.frames, arguments.side)
+def measure(options: Options) -> Iterator[Row]:
+    """Yield how far each kernel is from the speed of memory, with one thread and with all cores."""
+    number = min(options.frames, QUICK_FRAMES if options.quick else MOST_FRAMES)
+    frames = make_frames(number, options.size_px)
+    repeats = max(options.repeats, 2)
     target = np.empty_like(frames)
-    copied_s = best_of(arguments.repeats + 1, lambda: np.copyto(target, frames))[1]
-    bytes_per_s = 2 * frames.nbytes / copied_s
-    print(
-        f"{len(frames)} frames of {arguments.side} x {arguments.side} px, uint16; a copy takes "
-        f"{1e3 * copied_s / len(frames):.2f} ms a frame ({bytes_per_s / 1e9:.1f} GB/s moved)"
+    # The first copy takes the target's pages from the system.
+    _, copies = times_of(repeats + 1, lambda: np.copyto(target, frames))
+    bytes_per_s = 2 * frames.nbytes / min(copies[1:])
+    yield Row(
+        name="a copy",
+        values=tuple(2 * frames.nbytes / 1e9 / seconds for seconds in copies[1:]),
+        unit="GB/s",
+        note=f"bytes read and written, uint16, {options.described(number)}",
     )
-    print(f"{'kernel':34}{'threads':>8}{'wall ms':>9}{'CPU ms':>9}{'x the copy of its bytes':>25}")
     for case in cases(frames):
-        for threads in arguments.threads if case.parallel else [1]:
-            times = best_of(arguments.repeats, lambda c=case, t=threads: c.call(t))
-            wall_s, processor_s = (seconds / len(frames) for seconds in times)
-            ratio = processor_s / (case.bytes_per_frame / bytes_per_s)
-            print(
-                f"{case.name:34}{threads:8}{1e3 * wall_s:9.3f}{1e3 * processor_s:9.3f}{ratio:25.1f}"
+        for threads in sorted({1, options.cores}) if case.parallel else [1]:
+            walls, processors = times_of(repeats, lambda c=case, t=threads: c.call(t))
+            floor_s = case.bytes_per_frame * number / bytes_per_s
+            yield Row(
+                name=f"{case.name}, {threads} thread{'s' if threads > 1 else ''}",
+                values=tuple(seconds / floor_s for seconds in processors),
+                unit="x copy",
+                note=f"{1e3 * min(walls) / number:.3f} ms a frame, "
+                f"{1e3 * min(processors) / number:.3f} of a processor",
             )
-
-
-if __name__ == "__main__":
-    main()

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
-from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.freshness import fingerprint, is_current
 from roboao_assets.pipelines.outcome import StageOutcome
-from roboao_assets.pipelines.stack_cards import (
+from roboao_assets.pipelines.stack_products import (
     frame_provenance_cards,
     observation_cards,
+    publish_stack,
     wcs_cards,
     write_together,
 )
@@ -74,18 +75,7 @@ def make_stack(ctx: ObservationContext) -> StageOutcome:
     )
     made = identity()
     products = _write_products(ctx, stack, simple_sum, made)
-    summary = _summary(stack)
-    ws.catalogue.publish(
-        ctx.id,
-        PIPELINE,
-        {
-            "location": str(ws.paths.pipeline(ctx.night, ctx.id, PIPELINE)),
-            **summary,
-            **product_record(ws.paths.root, made, products),
-        },
-    )
-    metadata = {k: v for k, v in summary.items() if isinstance(v, str | int | float)}
-    return StageOutcome(stage=STAGE, status="done", fingerprint=made, metadata=metadata)
+    return publish_stack(ctx, STAGE, PIPELINE, _summary(stack), made, products)
 
 
 def _require_faint(ctx: ObservationContext) -> None:

@@ -1,11 +1,13 @@
-"""Header cards that all stacks of an observation share, and writing several files at once."""
+"""What the stacks of an observation share: header cards, writing, and being published."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from roboao_assets.pipelines.context import ObservationContext
-from roboao_assets.pipelines.freshness import CODE_VERSIONS
+from roboao_assets.pipelines.freshness import CODE_VERSIONS, product_record
+from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.storage.fits_cards import Card
 from roboao_assets.storage.fits_products import provenance_cards
 
@@ -77,3 +79,26 @@ def write_together(writers: Sequence[tuple[Path, Callable[[Path], None]]]) -> li
         for done in [pool.submit(write, path) for path, write in writers]:
             done.result()
     return [path for path, _ in writers]
+
+
+def publish_stack(
+    ctx: ObservationContext,
+    stage: str,
+    pipeline: str,
+    summary: dict[str, Any],
+    identity: str,
+    products: Sequence[Path],
+) -> StageOutcome:
+    """Enter a stack that stands on disk in the catalogue; return the end of its stage."""
+    paths = ctx.ws.paths
+    ctx.ws.catalogue.publish(
+        ctx.id,
+        pipeline,
+        {
+            "location": str(paths.pipeline(ctx.night, ctx.id, pipeline)),
+            **summary,
+            **product_record(paths.root, identity, products),
+        },
+    )
+    figures = {k: v for k, v in summary.items() if isinstance(v, str | int | float)}
+    return StageOutcome(stage=stage, status="done", fingerprint=identity, metadata=figures)
