@@ -82,6 +82,14 @@ def cases(frames: NDArray[np.uint16]) -> list[Case]:
             bytes_per_frame=2 * plane + 2 * sums.nbytes / 16,
         ),
         Case(
+            name="median_of_groups, a frame of 5",
+            call=lambda threads: [
+                roboao_native.median_of_groups(sums, [n] * 5, [0.0] * 5, threads)
+                for _ in range(n)
+            ],
+            bytes_per_frame=sums.nbytes + 4 * plane,
+        ),
+        Case(
             name="sigma_clipped_mean, uint16",
             call=lambda threads: roboao_native.sigma_clipped_mean(frames, threads=threads),
             bytes_per_frame=2 * plane,
