@@ -84,8 +84,7 @@ def cases(frames: NDArray[np.uint16]) -> list[Case]:
         Case(
             name="median_of_groups, a frame of 5",
             call=lambda threads: [
-                roboao_native.median_of_groups(sums, [n] * 5, [0.0] * 5, threads)
-                for _ in range(n)
+                roboao_native.median_of_groups(sums, [n] * 5, [0.0] * 5, threads) for _ in range(n)
             ],
             bytes_per_frame=sums.nbytes + 4 * plane,
         ),

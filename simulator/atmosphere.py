@@ -11,6 +11,11 @@ from simulator.seeds import child_seed
 
 ARCSEC_RAD = pi / 648000.0
 SEEING_WAVELENGTH_NM = 500.0
+# Correlation time of a changing seeing. Changes are seen from 0.2 s (Baldwin, Warner & Mackay
+# 2008, doi:10.1051/0004-6361:20079214) to 17 min (Racine 1996, doi:10.1086/133732).
+SEEING_TIME_S = 5.0
+# Seeings that stand for all of a changing one: Gauss-Hermite nodes.
+_SEEING_NODES = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +52,20 @@ class Turbulence:
     Attributes
     ----------
     seeing_fwhm_arcsec : float
-        FWHM of a Kolmogorov seeing disc at 500 nm, in the direction of the star.
+        FWHM of a Kolmogorov seeing disc at 500 nm, in the direction of the star; the median
+        where it changes.
     outer_scale_m : float
         Outer scale of the von Karman spectrum.
     layers : tuple of Layer
+    seeing_spread, seeing_time_s : float
+        Change of the seeing within an exposure: spread (1 sigma) of its natural logarithm, and
+        correlation time. All layers grow and fade together.
     """
 
     seeing_fwhm_arcsec: float
     outer_scale_m: float = 20.0
+    seeing_spread: float = 0.0
+    seeing_time_s: float = SEEING_TIME_S
     layers: tuple[Layer, ...] = field(
         default=(
             Layer(weight=0.6, speed_m_s=5.5, direction_deg=20.0, sensed_fraction=0.94),
@@ -90,12 +101,16 @@ class Turbulence:
     ) -> float:
         """FWHM (arcsec) of an infinitely long AO-off exposure through the telescope.
 
-        The optical transfer function is the telescope's times exp(-D/2); its Hankel
-        transform is the image.
+        The optical transfer function is the telescope's times exp(-D/2), averaged over the
+        seeings where it changes; its Hankel transform is the image.
         """
         r = np.linspace(0.0, diameter_m, 2000)
-        otf = annulus_transfer(r, diameter_m, obscuration_m)
-        otf = otf * np.exp(-0.5 * self.structure_function(r, wavelength_nm))
+        structure = self.structure_function(r, wavelength_nm)
+        otf = np.zeros_like(r)
+        for ratio, weight in self._seeing_ratios():
+            # D goes with r0 to the power -5/3, and the seeing with 1 / r0.
+            otf += weight * np.exp(-0.5 * structure * ratio ** (5.0 / 3.0))
+        otf = annulus_transfer(r, diameter_m, obscuration_m) * otf
         angles = np.linspace(0.0, 2.0 * self.seeing_fwhm_arcsec, 801) * ARCSEC_RAD
         kernel = j0(2.0 * pi * np.outer(angles, r) / (wavelength_nm * 1e-9))
         image = np.trapezoid(kernel * otf * r, r, axis=1)
@@ -103,6 +118,13 @@ class Turbulence:
         above = below - 1
         part = (image[above] - 0.5 * image[0]) / (image[above] - image[below])
         return 2.0 * (angles[above] + part * (angles[below] - angles[above])) / ARCSEC_RAD
+
+    def _seeing_ratios(self) -> list[tuple[float, float]]:
+        # Seeing over its median, and how often it is so.
+        number = _SEEING_NODES if self.seeing_spread > 0 else 1
+        nodes, weights = np.polynomial.hermite_e.hermegauss(number)
+        ratios = np.exp(self.seeing_spread * nodes)
+        return list(zip(ratios.tolist(), (weights / weights.sum()).tolist(), strict=True))
 
 
 def annulus_transfer(

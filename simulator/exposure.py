@@ -110,6 +110,8 @@ class FrameTruth:
         the core by a few tenths of a pixel from it.
     strehl_percent : float
         Of this frame's noise-free image.
+    seeing_500nm_arcsec : float
+        Mean over the frame.
     transparency : float
     bias_adu : float
     cosmic_rays : list of (float, float)
@@ -126,6 +128,7 @@ class FrameTruth:
     motion_x_px: float
     motion_y_px: float
     strehl_percent: float
+    seeing_500nm_arcsec: float
     transparency: float
     bias_adu: float
     cosmic_rays: list[tuple[float, float]]
@@ -177,6 +180,10 @@ class Exposure:
         self._transparency = np.exp(0.03 * series)
         self._transparency[list(plan.clouded)] *= 0.05
         self._bias = draw_bias_levels(self._rng(3), plan.mode, plan.frames)
+        sky = plan.turbulence
+        series = wandering(self._rng(5), (1, steps), self._step_s, sky.seeing_time_s)[0]
+        # Of each step, over the median.
+        self._seeing_ratio = np.exp(sky.seeing_spread * series)
         self._modes = low_order_modes(self.optics)
         self._fixed_nm = fixed_aberrations_nm(
             self.optics, plan.correction.fixed_nm, child_seed(plan.night_seed, 0)
@@ -203,6 +210,8 @@ class Exposure:
     def _phase(self, step: int, base: tuple[int, int]) -> np.ndarray:
         plan, optics = self.plan, self.optics
         phase = self._screens.phase((step + 0.5) * self._step_s)
+        # The seeing goes with 1 / r0, the phase with r0 to the power -5/6.
+        phase *= np.float32(self._seeing_ratio[step] ** (5.0 / 6.0))
         error_nm = self._fixed_nm
         if plan.loop_closed:
             error_nm = error_nm + (self._amplitudes[step] @ self._modes).reshape(phase.shape)
@@ -212,6 +221,9 @@ class Exposure:
         x, y = self._motion[:, step]
         phase += optics.tilt_phase(x - base[0], y - base[1])
         return phase
+
+    def _steps(self, index: int) -> range:
+        return range(index * self.plan.realisations, (index + 1) * self.plan.realisations)
 
     def transfer(self, index: int) -> tuple[np.ndarray, tuple[int, int], tuple[float, float]]:
         """Optical transfer function of a frame.
@@ -225,7 +237,7 @@ class Exposure:
         position : (float, float)
             Mean position (x, y) of the guide star in the frame.
         """
-        steps = range(index * self.plan.realisations, (index + 1) * self.plan.realisations)
+        steps = self._steps(index)
         x, y = self._motion[:, steps.start : steps.stop].mean(axis=1)
         base = (round(x), round(y))
         phases = (self._phase(step, base) for step in steps)
@@ -294,6 +306,8 @@ class Exposure:
         box_flux = self.optics.box_flux(transfer, x, y)
         field_patch, field_box_flux = patch.copy(), box_flux
         limit = self.plan.grid_px / 2.0 - SAME_STAMP_PX
+        steps = self._steps(index)
+        seeing = self._seeing_ratio[steps.start : steps.stop].mean()
         for star in self.plan.stars[1:]:
             if max(abs(star.dx_px), abs(star.dy_px)) > limit:
                 continue
@@ -308,6 +322,7 @@ class Exposure:
             motion_x_px=position[0],
             motion_y_px=position[1],
             strehl_percent=self.optics.strehl_percent(patch, box_flux),
+            seeing_500nm_arcsec=float(seeing * self.plan.turbulence.seeing_fwhm_arcsec),
             transparency=float(self._transparency[index]),
             bias_adu=float(self._bias[index]),
             cosmic_rays=[(float(t[:, 1].mean()), float(t[:, 0].mean())) for t in tracks],

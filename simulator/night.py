@@ -42,6 +42,8 @@ FLAT_EXPOSURE_S = 1.0
 # Frames made by one task; a longer exposure is made by several at once.
 TASK_FRAMES = 100
 FULL_FRAME_TASK_FRAMES = 40
+# At 1 sigma 2.7 times better or worse: no sky changes more within a minute.
+MAX_SEEING_SPREAD = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ def simulate_night(
     workers: int | None = None,
     dark_frames: int | None = None,
     seeing_exposures: int = 4,
+    seeing_spread: float = 0.0,
 ) -> Path:
     """Write a raw night of simulated observations.
 
@@ -102,6 +105,9 @@ def simulate_night(
         Frames of each dark cube (default 40 quarter frames, 20 full frames).
     seeing_exposures : int
         AO-off exposures of 60 frames (full frame: 30), or of `frames` if that is less.
+    seeing_spread : float
+        Spread (1 sigma) of the natural logarithm of the seeing within each exposure, which
+        changes with a correlation time of 5 s; 0: it is steady.
 
     Returns
     -------
@@ -113,7 +119,7 @@ def simulate_night(
     ValueError
         An argument that cannot be used.
     """
-    _check(night, targets, frames, size, seeing_exposures)
+    _check(night, targets, frames, size, seeing_exposures, seeing_spread)
     chosen = profile or _profile_of(night)
     plan = plan_night(
         night,
@@ -123,6 +129,7 @@ def simulate_night(
         frames=frames,
         size=size,
         seed=seed,
+        seeing_spread=seeing_spread,
     )
     camera = Camera(child_seed(plan.seed, 2), chosen.read_noise_adu)
     number = dark_frames or (40 if size == QUARTER_PX else 20)
@@ -142,7 +149,9 @@ def simulate_night(
     return folder
 
 
-def _check(night: str, targets: int, frames: int, size: int, seeing_exposures: int) -> None:
+def _check(
+    night: str, targets: int, frames: int, size: int, seeing_exposures: int, seeing_spread: float
+) -> None:
     try:
         datetime.strptime(night, "%Y%m%d")
     except ValueError:
@@ -153,6 +162,8 @@ def _check(night: str, targets: int, frames: int, size: int, seeing_exposures: i
         raise ValueError(f"targets is {targets} and frames {frames}; both must be at least 1")
     if seeing_exposures < 0:
         raise ValueError(f"seeing_exposures is {seeing_exposures}; it must be at least 0")
+    if not 0.0 <= seeing_spread <= MAX_SEEING_SPREAD:
+        raise ValueError(f"seeing_spread is {seeing_spread}; expected 0 to {MAX_SEEING_SPREAD}")
 
 
 def _profile_of(night: str) -> InstrumentProfile:

@@ -95,9 +95,10 @@ class NightPlan:
 
 
 class _Sky:
-    """Seeing and wind through the night."""
+    """Seeing and wind through the night; `seeing_spread` as in `Turbulence`."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, seeing_spread: float) -> None:
+        self._spread = seeing_spread
         self._middle = rng.uniform(1.2, 1.45)
         self._slope = rng.uniform(-0.15, 0.15)
         self._phase = rng.uniform(0.0, 2.0 * pi)
@@ -117,7 +118,11 @@ class _Sky:
         zenith = self._middle + self._slope * (part - 0.5)
         zenith += 0.1 * sin(2.0 * pi * 1.4 * part + self._phase)
         zenith = min(max(zenith, 1.0), 1.8)
-        return Turbulence(seeing_fwhm_arcsec=zenith * airmass**0.6, layers=self._layers)
+        return Turbulence(
+            seeing_fwhm_arcsec=zenith * airmass**0.6,
+            layers=self._layers,
+            seeing_spread=self._spread,
+        )
 
 
 def plan_night(
@@ -129,12 +134,16 @@ def plan_night(
     frames: int,
     size: int,
     seed: int,
+    seeing_spread: float = 0.0,
 ) -> NightPlan:
-    """Draw the plan of a night; the same arguments give the same plan."""
+    """Draw the plan of a night; the same arguments give the same plan.
+
+    `seeing_spread` changes nothing of it but how steady the seeing is in each exposure.
+    """
     night_seed = np.random.SeedSequence([seed, int(night)])
     rng = np.random.default_rng(child_seed(night_seed, 1))
     dusk = datetime.strptime(night, "%Y%m%d").replace(tzinfo=UTC) + timedelta(hours=3)
-    sky = _Sky(rng)
+    sky = _Sky(rng, seeing_spread)
     chosen = plan_targets(rng, targets, wide_field=size == DETECTOR_PX)
     kinds = _interleave(chosen, _seeing_targets(rng, seeing_exposures))
     seeing_frames = min(frames, SEEING_FRAMES if size < DETECTOR_PX else FULL_FRAME_SEEING_FRAMES)

@@ -47,6 +47,8 @@ class StarCube:
         where it is near 1, the position is ambiguous.
     frame_strehl_percent : ndarray
         Of each noise-free frame (float64, (n,)).
+    frame_seeing_arcsec : ndarray
+        At 500 nm, mean over each frame (float64, (n,)).
     strehl_percent, strehl_percent_best_20, strehl_percent_whole_field : float
         Of the perfectly recentred noise-free mean of all frames, of the best fifth, and of all
         with the light of the other stars; `simulator.truth.DEFINITIONS` says how.
@@ -69,6 +71,7 @@ class StarCube:
     positions: np.ndarray
     second_peak: np.ndarray
     frame_strehl_percent: np.ndarray
+    frame_seeing_arcsec: np.ndarray
     strehl_percent: float
     strehl_percent_best_20: float
     strehl_percent_whole_field: float
@@ -90,6 +93,7 @@ def simulate_star_cube(
     filter_name: str = "Si",
     magnitude: float = 8.0,
     seeing_fwhm_arcsec: float = 1.3,
+    seeing_spread: float = 0.0,
     low_order_nm: float = 80.0,
     loop_closed: bool = True,
     companions: tuple[Companion, ...] = (),
@@ -107,8 +111,8 @@ def simulate_star_cube(
         Or its name among the profiles of the package.
     filter_name : str
     magnitude : float
-    seeing_fwhm_arcsec : float
-        At 500 nm.
+    seeing_fwhm_arcsec, seeing_spread : float
+        At 500 nm; spread (1 sigma) of its natural logarithm, 0: steady.
     low_order_nm : float
         Median low-order wavefront error: larger means a lower Strehl ratio.
     loop_closed : bool
@@ -146,7 +150,7 @@ def simulate_star_cube(
     plan = ExposurePlan(
         profile=instrument,
         filter_name=filter_name,
-        turbulence=Turbulence(seeing_fwhm_arcsec=seeing_fwhm_arcsec),
+        turbulence=Turbulence(seeing_fwhm_arcsec=seeing_fwhm_arcsec, seeing_spread=seeing_spread),
         correction=correction,
         loop_closed=loop_closed,
         mode=choose_mode(light * fraction),
@@ -188,6 +192,7 @@ def _collect(
         positions=np.array([(truth.x_px, truth.y_px) for truth in truths]),
         second_peak=np.array([truth.second_peak for truth in truths]),
         frame_strehl_percent=np.array([truth.strehl_percent for truth in truths]),
+        frame_seeing_arcsec=np.array([truth.seeing_500nm_arcsec for truth in truths]),
         strehl_percent=stack_strehl_percent(optics, truths),
         strehl_percent_best_20=stack_strehl_percent(optics, best_frames(truths, 20.0)),
         strehl_percent_whole_field=stack_strehl_percent(optics, truths, whole_field=True),

@@ -50,6 +50,15 @@ DEFINITIONS = {
     "companions.pa_deg": "East of north, in the convention of the instrument profile.",
     "cosmic_rays": "[frame, x, y] of each track's middle.",
 }
+# What is said besides where the seeing changes within the exposures.
+CHANGING_SEEING_DEFINITIONS = {
+    "seeing_spread, seeing_time_s": (
+        "Spread (1 sigma) of the natural logarithm of the seeing within the exposure, and its "
+        "correlation time. seeing_500nm_arcsec is then the median; the model's FWHM is that of an "
+        "exposure through all of the seeings."
+    ),
+    "frames.seeing_500nm_arcsec": "Mean over the frame.",
+}
 
 
 def observation_truth(scheduled: ScheduledExposure, pieces: "Sequence[Any]") -> dict[str, Any]:
@@ -89,6 +98,10 @@ def observation_truth(scheduled: ScheduledExposure, pieces: "Sequence[Any]") -> 
         whole = stack_strehl_percent(optics, clear, whole_field=True)
         values["strehl_percent_whole_field"] = round(whole, 4)
         values["frames"] |= _frame_table(truths)
+    if plan.turbulence.seeing_spread > 0:
+        values["frames"]["seeing_500nm_arcsec"] = _rounded(
+            [t.seeing_500nm_arcsec for t in truths], 4
+        )
     return values
 
 
@@ -126,6 +139,8 @@ def seeing_truth(scheduled: ScheduledExposure, pieces: "Sequence[Any]") -> dict[
 
 def _common(scheduled: ScheduledExposure) -> dict[str, Any]:
     plan = scheduled.plan
+    sky = plan.turbulence
+    changing = {"seeing_spread": sky.seeing_spread, "seeing_time_s": sky.seeing_time_s}
     return {
         "id": scheduled.id,
         "utc": scheduled.utc.isoformat(),
@@ -135,10 +150,10 @@ def _common(scheduled: ScheduledExposure) -> dict[str, Any]:
         "n_frames": plan.frames,
         "exposure_s": round(plan.frames * FRAME_TIME_S, 4),
         "airmass": round(scheduled.airmass, 4),
-        "seeing_500nm_arcsec": round(plan.turbulence.seeing_fwhm_arcsec, 5),
+        "seeing_500nm_arcsec": round(sky.seeing_fwhm_arcsec, 5),
         "electrons_per_frame": round(plan.stars[0].electrons, 2) if plan.stars else 0.0,
         "adu_per_electron": plan.mode.adu_per_electron,
-    }
+    } | (changing if sky.seeing_spread > 0 else {})
 
 
 def _companion(scheduled: ScheduledExposure, index: int, *, is_field_star: bool) -> dict[str, Any]:
@@ -192,6 +207,7 @@ def night_truth(
 ) -> dict[str, Any]:
     """The whole of `truth.json`."""
     suffix = "" if plan.window.side_px == 1024 else "4"
+    changing = any("seeing_spread" in exposure for exposure in (*observations, *seeing))
     return {
         "night": plan.night,
         "seed": seed,
@@ -199,7 +215,7 @@ def night_truth(
         "profile": plan.profile.name,
         "plate_scale_arcsec": plan.profile.plate_scale_arcsec,
         "numpy": np.__version__,
-        "definitions": DEFINITIONS,
+        "definitions": DEFINITIONS | (CHANGING_SEEING_DEFINITIONS if changing else {}),
         "observations": observations,
         "seeing": seeing,
         "darks": [

@@ -38,6 +38,9 @@ PEAK_SNR = 20.0
 _FAINT_SIGMA_PX = 5.0
 # Blur (px) that a diffraction core does not survive and a resolved object does.
 _ABOUT_SIGMA_PX = 2.5
+# Standard deviation of the Gaussian in which the flux near the star is summed, over the side of
+# the box: a seeing disc. In the whole box an error of its level would swamp a faint star's light.
+_NEAR_SIGMA_OVER_SIDE = 20 / 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +52,8 @@ class FrameMeasures:
     x, y : ndarray of float64
         Position of the star in the box (px).
     quality : ndarray of float32
-        Peak of the correlation with the diffraction-limited PSF over the flux, 1 for a star
-        at the diffraction limit: larger is sharper.
+        Peak of the correlation with the diffraction-limited PSF over the flux near the star,
+        1 for a star at the diffraction limit: larger is sharper.
     flux : ndarray of float32
         Star's flux in the box above the box's border (ADU).
     peak_snr : float
@@ -162,7 +165,10 @@ class _Measurement:
         self._kept = tuple(slice(rows.start - margin, rows.stop + margin) for rows in self._search)
         self._windows = np.empty((number, *(k.stop - k.start for k in self._kept)), np.float32)
         self._x, self._y, self._snr, self._weight, self._photons = np.zeros((5, number))
-        self._about = np.zeros(number)
+        self._about, self._near_flux = np.zeros((2, number))
+        sigma_px = _NEAR_SIGMA_OVER_SIDE * side
+        # Scaled so that the Gaussian is 1 at the star.
+        self._near = gaussian_transfer(side, sigma_px) * np.float32(2 * np.pi * sigma_px**2)
         self._flux, self._peak, self._scatter, self._brightest = np.zeros((4, number), np.float32)
         self._hits = np.zeros(number, np.int64)
 
@@ -218,7 +224,7 @@ class _Measurement:
         self._y[part], self._x[part] = y + peak_y, x + peak_x
 
     def settle(self, part: slice) -> None:
-        """Measure the peak at the final position."""
+        """Measure the peak at the final position, and the light about it."""
         filtered = self._spectra[part] * self._transfer
         if self.bright:
             self._measure_peak(part, *self._nearby_peaks(part))
@@ -228,11 +234,15 @@ class _Measurement:
             self._measure_snr(part)
         about = filtered * gaussian_transfer(self._side, _ABOUT_SIGMA_PX)
         self._about[part] = evaluate(about, self._y[part], self._x[part])
+        near = self._spectra[part] * self._near
+        self._near_flux[part] = evaluate(near, self._y[part], self._x[part])
 
     def result(self) -> FrameMeasures:
         """Return what was found."""
-        perfect = np.sum(transfer_psf(self._transfer) ** 2)
-        quality = self._peak / np.maximum(self._flux, 1e-6) / perfect
+        origin = np.zeros(1)
+        whole = (self._transfer * self._near)[None].astype(np.complex64)
+        perfect = np.sum(transfer_psf(self._transfer) ** 2) / evaluate(whole, origin, origin)[0]
+        quality = self._peak / np.maximum(self._near_flux, 1e-6) / perfect
         return FrameMeasures(
             x=self._x,
             y=self._y,
