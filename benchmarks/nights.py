@@ -110,12 +110,13 @@ def make_night(
     # An earlier part of this run may have made them.
     if not night.masters.is_dir():
         unfinished = Path(tempfile.mkdtemp(dir=options.scratch))
-        _make_masters(night.settings(unfinished))
+        make_masters(night.settings(unfinished))
         unfinished.rename(night.masters)
     return night
 
 
-def _make_masters(settings: Settings) -> None:
+def make_masters(settings: Settings) -> None:
+    """Register the night and make its masters (RuntimeError if one cannot be made)."""
     for stage in (
         stages.register_night,
         stages.make_master_darks,

@@ -27,7 +27,7 @@ from scipy import fft, ndimage
 from scipy.stats import spearmanr
 
 import roboao_native as native
-from roboao_assets.pipelines import night as stages
+from benchmarks.nights import NIGHT, make_masters
 from roboao_assets.pipelines.observation import reduce_observation
 from roboao_assets.science.box_transforms import (
     backward,
@@ -46,7 +46,6 @@ from roboao_assets.storage.settings import Settings, load_instruments
 from simulator import StarCube, simulate_night, simulate_star_cube
 from simulator.targets import Companion
 
-NIGHT = "20170607"
 # Rms change of the seeing within an exposure, and the night's ranges of seeing (arcsec at
 # 500 nm) and of the low-order error (nm): those of the simulator's nights.
 SEEING_SPREAD = 0.25
@@ -427,15 +426,7 @@ def reduce_night(root: Path, frames: int, seed: int) -> tuple[ArchivePaths, list
         workers=1,
     )
     settings = Settings(raw_roots=(root / "raw",), archive_root=root / "archive", threads=1)
-    for stage in (
-        stages.register_night,
-        stages.make_master_darks,
-        stages.make_master_flats,
-        stages.make_bad_pixel_mask,
-    ):
-        outcome = stage(settings, NIGHT)
-        if not outcome.succeeded:
-            raise RuntimeError(f"{outcome.stage}: {outcome.reason}")
+    make_masters(settings)
     for exposure in read_night(settings.raw_roots, NIGHT).observations:
         reduce_observation(settings.model_dump_json(), NIGHT, exposure.id, ("bright_star_stack",))
     truth = json.loads((root / "raw" / NIGHT / "truth.json").read_text())

@@ -115,11 +115,15 @@ def _stack_writers(
     ctx: ObservationContext, stack: BrightStarStack, common: list[Card], provenance: list[Card]
 ) -> list:
     scale = ctx.profile.drizzled_scale_arcsec
+    height, width = stack.sum_image.shape
+    field = wcs_cards(
+        ctx, (height * ctx.profile.drizzle_scale, width * ctx.profile.drizzle_scale), scale
+    )
     writers = []
     for percent, one in stack.stacks.items():
         cards: list[Card] = [
             *common,
-            *wcs_cards(ctx, one.image.shape, scale),
+            *field,
             ("NFRAMES", one.frames, "frames stacked"),
             ("PERCENT", percent, "best frames selected (percent)"),
             ("LOCK_X", stack.lock_x, "lock star, 0-based px"),

@@ -163,7 +163,7 @@ def evaluate(
     """
     side = spectra.shape[1]
     to_y, to_x = shift_phases(side, y, x)
-    rows = (spectra @ (to_x * _twice(side))[:, :, None])[:, :, 0]
+    rows = (spectra @ (to_x * column_counts(side))[:, :, None])[:, :, 0]
     return np.sum(to_y * rows, axis=1).real.astype(np.float64) / side**2
 
 
@@ -190,14 +190,14 @@ def fine_peaks(
     step_y = np.exp(2j * np.pi * offsets[:, None] * np.fft.fftfreq(side)).astype(np.complex64)
     step_x = np.exp(2j * np.pi * offsets * fx[:, None]).astype(np.complex64)
     near_y, near_x = shift_phases(side, y, x)
-    to_x = (near_x * _twice(side))[:, :, None] * step_x
+    to_x = (near_x * column_counts(side))[:, :, None] * step_x
     to_y = near_y[:, None, :] * step_y
     fine = (to_y @ (spectra @ to_x)).real / side**2
     return _parabolic_peaks(fine, y, x, offsets)
 
 
-def _twice(side: int) -> NDArray[np.float32]:
-    """How often each column counts: a real transform stores half the spectrum."""
+def column_counts(side: int) -> NDArray[np.float32]:
+    """How often each column of a real transform counts, shape (side // 2 + 1,): it stores half."""
     fx = np.fft.rfftfreq(side)
     return np.where((fx == 0) | (fx == 0.5), 1.0, 2.0).astype(np.float32)
 

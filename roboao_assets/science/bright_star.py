@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-import roboao_native as native
 from roboao_assets.science.cosmic_rays import frame_ceiling
 from roboao_assets.science.errors import NoStarError
 from roboao_assets.science.frame_averages import FrameAverager
@@ -21,6 +20,7 @@ from roboao_assets.science.guide_star import GuideStar, find_guide_star
 from roboao_assets.science.instrument import InstrumentProfile
 from roboao_assets.science.registration import FrameMeasures, measure_frames
 from roboao_assets.science.stack_flags import StackFlag, identical_frames
+from roboao_assets.science.star_stack import drizzle_on_star
 
 Classification = Literal["high_flux", "faint", "zero_flux", "failed"]
 
@@ -333,42 +333,33 @@ def guide_star_snr(measures: FrameMeasures, options: StackOptions) -> float:
 
 
 def _drizzle(exposure: _Exposure, found: BrightStarStack) -> BrightStarStack:
-    table, calibration, profile = found.table, exposure.calibration, exposure.profile
+    table = found.table
     order = table.order
-    scale = profile.drizzle_scale
-    # The lock star goes to the middle of an output pixel, so that its peak is sampled there.
-    lock_x, lock_y = (
-        float(np.rint((np.median(p[order]) + 0.5) * scale - 0.5)) for p in (table.x, table.y)
-    )
-    target = np.array([(p + 0.5) / scale - 0.5 for p in (lock_x, lock_y)])
-    shifts = target - np.column_stack([table.x, table.y])[order]
+    x, y = table.x[order], table.y[order]
     counts = {p: max(1, round(len(order) * p / 100)) for p in exposure.options.selections_percent}
     boundaries = sorted(set(counts.values()))
-    images, weights = native.drizzle(
+    made = drizzle_on_star(
         exposure.frames,
         order,
-        np.ascontiguousarray(shifts),
-        dark=calibration.dark,
-        inverse_flat=calibration.inverse_flat,
-        weight=calibration.weight,
+        x,
+        y,
+        counts=boundaries,
         bias=table.bias,
         ceiling=frame_ceiling(
             exposure.frames,
             table.bias,
             found.sum_image,
-            calibration,
+            exposure.calibration,
             order=order,
-            motion_px=max(float(np.abs(p - np.median(p)).max()) for p in shifts.T),
+            motion_px=max(float(np.abs(p - np.median(p)).max()) for p in (x, y)),
         ),
-        scale=scale,
-        pixfrac=profile.drizzle_pixfrac,
-        boundaries=np.array(boundaries, dtype=np.int64),
+        calibration=exposure.calibration,
+        profile=exposure.profile,
         threads=exposure.options.threads,
     )
+    places = {percent: boundaries.index(n) for percent, n in counts.items()}
     stacks = {
-        percent: Stack(
-            image=images[boundaries.index(n)], weight=weights[boundaries.index(n)], frames=n
-        )
-        for percent, n in counts.items()
+        percent: Stack(image=made.images[at], weight=made.weights[at], frames=counts[percent])
+        for percent, at in places.items()
     }
-    return replace(found, stacks=stacks, lock_x=lock_x, lock_y=lock_y)
+    return replace(found, stacks=stacks, lock_x=made.lock_x, lock_y=made.lock_y)

@@ -14,6 +14,7 @@ import roboao_native as native
 from roboao_assets.science.box_noise import border_levels_and_scatters
 from roboao_assets.science.box_transforms import (
     backward,
+    column_counts,
     correlate_with_rest,
     fine_peaks,
     forward,
@@ -25,6 +26,7 @@ from roboao_assets.science.frame_averages import without_nonfinite
 from roboao_assets.science.frame_blocks import map_blocks
 from roboao_assets.science.frame_calibration import FrameCalibration, fill_bad_pixels
 from roboao_assets.science.instrument import InstrumentProfile
+from roboao_assets.science.star_stack import drizzle_on_star
 
 # Pixels are binned as far as the smoothing allows: nothing is left at the new cut-off.
 _SIGMA_PER_BIN = 2.5
@@ -130,27 +132,25 @@ def stack_faint_star(
             f"{window.reach_px:.0f} px of ({star_x:.0f}, {star_y:.0f})"
         )
     order = np.flatnonzero(shifts.used)
-    scale = profile.drizzle_scale
     x, y = (_shrunk(p[order], e[order]) for p, e in ((shifts.x, shifts.ex), (shifts.y, shifts.ey)))
-    # The star goes to the middle of an output pixel, as the bright-star pipeline has it.
-    lock_x, lock_y = (float(np.rint((np.median(p) + 0.5) * scale - 0.5)) for p in (x, y))
-    target_x, target_y = ((p + 0.5) / scale - 0.5 for p in (lock_x, lock_y))
-    images, weights = native.drizzle(
+    made = drizzle_on_star(
         frames,
         order,
-        np.column_stack([target_x - x, target_y - y]),
-        dark=calibration.dark,
-        inverse_flat=calibration.inverse_flat,
-        weight=calibration.weight,
+        x,
+        y,
+        counts=[len(order)],
         bias=bias,
         ceiling=ceiling,
-        scale=scale,
-        pixfrac=profile.drizzle_pixfrac,
-        boundaries=[len(order)],
+        calibration=calibration,
+        profile=profile,
         threads=options.threads,
     )
     return FaintStarStack(
-        image=images[0], weight=weights[0], shifts=shifts, lock_x=lock_x, lock_y=lock_y
+        image=made.images[0],
+        weight=made.weights[0],
+        shifts=shifts,
+        lock_x=made.lock_x,
+        lock_y=made.lock_y,
     )
 
 
@@ -295,8 +295,7 @@ class _Window:
         """
         size = template.shape[0]
         fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :]
-        twice = np.where((fx == 0) | (fx == 0.5), 1.0, 2.0)
-        power = np.abs(template.astype(np.complex128)) ** 2 * twice / size**2
+        power = np.abs(template.astype(np.complex128)) ** 2 * column_counts(size) / size**2
         errors = []
         for frequency in (fx, fy):
             slope2 = (2 * np.pi * frequency) ** 2 * power

@@ -1,6 +1,7 @@
 """What turns a raw frame into a calibrated one, ready for the kernels."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,11 +62,7 @@ class FrameCalibration:
 
     def apply(self, image: NDArray, bias: float) -> NDArray[np.float32]:
         """Return the calibrated image; bad pixels take the median of their good neighbours."""
-        out = image.astype(np.float32) - np.float32(bias)
-        if self.dark is not None:
-            out -= self.dark
-        if self.inverse_flat is not None:
-            out *= self.inverse_flat
+        out = self._calibrated(image, bias, ...)
         if self.weight is not None:
             fill_bad_pixels(out, self.weight == 0)
         return out
@@ -73,13 +70,18 @@ class FrameCalibration:
     def sample(self, frame: NDArray, bias: float, step: int) -> NDArray[np.float32]:
         """Return every `step`-th calibrated pixel of every such row; NaN at bad pixels."""
         grid = (slice(None, None, step), slice(None, None, step))
-        out = frame[grid].astype(np.float32) - np.float32(bias)
+        out = self._calibrated(frame, bias, grid)
+        if self.weight is not None:
+            out[self.weight[grid] == 0] = np.nan
+        return out
+
+    def _calibrated(self, image: NDArray, bias: float, grid: Any) -> NDArray[np.float32]:
+        """The pixels of `image` on a grid (any index), bias and dark taken off, flattened."""
+        out = image[grid].astype(np.float32) - np.float32(bias)
         if self.dark is not None:
             out -= self.dark[grid]
         if self.inverse_flat is not None:
             out *= self.inverse_flat[grid]
-        if self.weight is not None:
-            out[self.weight[grid] == 0] = np.nan
         return out
 
 

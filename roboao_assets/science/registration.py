@@ -158,6 +158,7 @@ class _Measurement:
         self._noise = BoxNoise(transfer)
         self._spikes = SpikeFinder(boxes, transfer, variance_per_adu(boxes, transfer))
         self._blur = gaussian_transfer(side, _FAINT_SIGMA_PX)
+        self._about_blur = gaussian_transfer(side, _ABOUT_SIGMA_PX)
         self.bright = False
         self._stars = np.empty(boxes.shape, np.float32)
         self._spectra = np.empty((number, *transfer.shape), np.complex64)
@@ -185,9 +186,10 @@ class _Measurement:
         self._photons[part] = self._noise.photon_noise(
             spectra, self._flux[part], self._scatter[part]
         )
-        filtered = backward(spectra * self._transfer, self._side)
+        smooth = spectra * self._transfer
+        filtered = backward(smooth, self._side)
         self._windows[part] = filtered[:, *self._kept]
-        self._measure_peak(part, *_whole_pixel_peaks(filtered, self._search))
+        self._measure_peak(part, smooth, *_whole_pixel_peaks(filtered, self._search))
 
     def decide_brightness(self) -> None:
         """Put frames on their brightest speckle if it stands out of the noise."""
@@ -225,14 +227,14 @@ class _Measurement:
 
     def settle(self, part: slice) -> None:
         """Measure the peak at the final position, and the light about it."""
-        filtered = self._spectra[part] * self._transfer
+        smooth = self._spectra[part] * self._transfer
         if self.bright:
-            self._measure_peak(part, *self._nearby_peaks(part))
+            self._measure_peak(part, smooth, *self._nearby_peaks(part))
         else:
             # At the position found from all of the light: the highest noise is no peak.
-            self._peak[part] = evaluate(filtered, self._y[part], self._x[part])
+            self._peak[part] = evaluate(smooth, self._y[part], self._x[part])
             self._measure_snr(part)
-        about = filtered * gaussian_transfer(self._side, _ABOUT_SIGMA_PX)
+        about = smooth * self._about_blur
         self._about[part] = evaluate(about, self._y[part], self._x[part])
         near = self._spectra[part] * self._near
         self._near_flux[part] = evaluate(near, self._y[part], self._x[part])
@@ -261,10 +263,15 @@ class _Measurement:
         ratio = self._peak[with_light] / self._about[with_light]
         return float(np.median(ratio)) if len(ratio) else 0.0
 
-    def _measure_peak(self, part: slice, y: NDArray[np.float64], x: NDArray[np.float64]) -> None:
+    def _measure_peak(
+        self,
+        part: slice,
+        smooth: NDArray[np.complex64],
+        y: NDArray[np.float64],
+        x: NDArray[np.float64],
+    ) -> None:
         """Find the peak of the filtered images near (y, x), and its signal-to-noise."""
-        filtered = self._spectra[part] * self._transfer
-        self._y[part], self._x[part], self._peak[part] = fine_peaks(filtered, y, x)
+        self._y[part], self._x[part], self._peak[part] = fine_peaks(smooth, y, x)
         self._measure_snr(part)
 
     def _measure_snr(self, part: slice) -> None:
