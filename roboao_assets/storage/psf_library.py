@@ -164,7 +164,7 @@ class PsfLibrary:
 
     @contextmanager
     def _changing(self) -> Iterator[tuple[list[PsfEntry], list[LibraryChange]]]:
-        """Yield entries and history, alone; what is made of them is written if nothing is raised."""
+        """Yield entries and history, alone; they are written if nothing is raised."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # A file of its own: the library itself is replaced, and a lock dies with its file.
         lock = self.path.with_name(f".{self.path.name}.lock")

@@ -195,9 +195,12 @@ def read_library(
             content = _read(file, with_modes, obs_names, mapped)
         except (OSError, KeyError, TypeError, IndexError, ValueError, Warning) as error:
             raise _unreadable(path, error) from error
-    damaged = [s.entry.obs_name for s in content.stars if s.entry.sha256 != s.sha256]
-    if not damaged and with_modes:
-        damaged = [s.entry.obs_name for s in content.stars if s.entry.modes_sha256 != s.modes_sha256]
+    damaged = [
+        star.entry.obs_name
+        for star in content.stars
+        if star.entry.sha256 != star.sha256
+        or (with_modes and star.entry.modes_sha256 != star.modes_sha256)
+    ]
     if damaged:
         raise PsfLibraryError(
             f"in the PSF library {path} the frames of {', '.join(damaged)} are not those that "
