@@ -24,8 +24,9 @@ CODE_VERSIONS: dict[str, str] = {
     "bright_star_preview": "1",
     "pca_residual": "1",
     "contrast_curve": "1",
-    "strehl_summary": "1",
-    "contrast_summary": "1",
+    "contrast_picture": "1",
+    "strehl_summary": "2",
+    "contrast_summary": "2",
 }
 
 

@@ -55,8 +55,31 @@ class NightCurve:
     """The contrast curve of one observation; both sequences have shape (n,)."""
 
     filter_name: str
-    separation_arcsec: Sequence[float]
-    contrast_mag: Sequence[float]
+    separation_arcsec: Sequence[float | None]
+    contrast_mag: Sequence[float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastQuartiles:
+    """What the contrast curves of a night in one filter have in common.
+
+    Attributes
+    ----------
+    separation_arcsec : ndarray of float, shape (n,)
+    lower_mag, median_mag, upper_mag : ndarray of float, shape (n,)
+        Lower quartile (the shallow side), median and upper quartile of the curves there.
+    curves : ndarray of int, shape (n,)
+        How many curves reach that separation.
+    total : int
+        How many curves there are.
+    """
+
+    separation_arcsec: NDArray[np.float64]
+    lower_mag: NDArray[np.float64]
+    median_mag: NDArray[np.float64]
+    upper_mag: NDArray[np.float64]
+    curves: NDArray[np.int64]
+    total: int
 
 
 def seeing_plot(
@@ -181,7 +204,7 @@ def strehl_plot(points: Sequence[StrehlPoint], *, title: str) -> bytes:
 
 
 def contrast_plot(curves: Sequence[NightCurve], *, title: str, sigma: float = 5.0) -> bytes:
-    """Plot all contrast curves of a night thin, and by filter their median thick with quartiles.
+    """Plot all contrast curves of a night thin, and by filter their median and quartiles thick.
 
     Parameters
     ----------
@@ -200,9 +223,8 @@ def contrast_plot(curves: Sequence[NightCurve], *, title: str, sigma: float = 5.
     ScienceError
         If no curve has two finite points.
     """
-    usable = [(curve.filter_name, *_finite(curve)) for curve in curves]
-    usable = [item for item in usable if item[1].size >= 2]
-    if not usable:
+    quartiles = quartiles_by_filter(curves)
+    if not quartiles:
         raise ScienceError(
             f"a contrast plot was asked for of a night with {len(curves)} contrast curves, none "
             f"of which has two finite points"
@@ -212,45 +234,70 @@ def contrast_plot(curves: Sequence[NightCurve], *, title: str, sigma: float = 5.
     style_axes(
         axes, x_label="separation (arcsec)", y_label=f"{sigma:g} σ contrast (mag)", title=title
     )
-    for name in sorted({item[0] for item in usable}):
+    for curve in curves:
+        separation, contrast = _finite(curve)
+        colour, _ = filter_style(curve.filter_name)
+        axes.plot(separation, contrast, color=colour, linewidth=0.8, alpha=0.45, zorder=2)
+    for name, found in quartiles.items():
         colour, _ = filter_style(name)
-        mine = [(separation, contrast) for n, separation, contrast in usable if n == name]
-        for separation, contrast in mine:
-            axes.plot(separation, contrast, color=colour, linewidth=0.8, alpha=0.45, zorder=2)
-        grid, lower, median, upper = contrast_quartiles(mine)
-        shown_name = printable(name, most=12)
-        curves_word = "curve" if len(mine) == 1 else "curves"
+        label = "one curve" if found.total == 1 else f"median of {found.total} curves"
         axes.plot(
-            grid,
-            median,
+            found.separation_arcsec,
+            found.median_mag,
             color=colour,
             linewidth=3.0,
             zorder=4,
-            label=f"{shown_name}: median of {len(mine)} {curves_word}",
+            label=f"{printable(name, most=12)}: {label}",
         )
-        axes.fill_between(grid, lower, upper, color=colour, alpha=0.18, linewidth=0, zorder=1)
+        if found.total > 1:
+            draw_quartile_band(axes, found, colour=colour)
+    axes.plot([], [], color=MUTED, linewidth=1.6, linestyle="--", label="quartiles")
     axes.set_xlim(left=0.0)
-    axes.invert_yaxis()
+    low, high = contrast_limits([_finite(curve) for curve in curves])
+    axes.set_ylim(high, low)
     style_legend(axes, location="upper right")
     return render_png(figure)
 
 
+def draw_quartile_band(axes: Axes, quartiles: ContrastQuartiles, *, colour: str) -> None:
+    """Shade what lies between the quartiles, with dashed edges."""
+    grid = quartiles.separation_arcsec
+    lower, upper = quartiles.lower_mag, quartiles.upper_mag
+    axes.fill_between(grid, lower, upper, color=colour, alpha=0.14, linewidth=0, zorder=1)
+    for edge in (lower, upper):
+        axes.plot(grid, edge, color=colour, linewidth=1.6, linestyle="--", alpha=0.8, zorder=3)
+
+
+def quartiles_by_filter(curves: Sequence[NightCurve]) -> dict[str, ContrastQuartiles]:
+    """Median and quartiles of each filter's curves, filters in alphabetical order.
+
+    Curves with fewer than two finite points are left out.
+    """
+    usable = [(curve.filter_name, *_finite(curve)) for curve in curves]
+    usable = [item for item in usable if item[1].size >= 2]
+    return {
+        name: contrast_quartiles([(x, y) for other, x, y in usable if other == name])
+        for name in sorted({item[0] for item in usable})
+    }
+
+
 def contrast_quartiles(
     curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], *, points: int = 100
-) -> tuple[NDArray[np.float64], ...]:
+) -> ContrastQuartiles:
     """Median and quartiles of contrast curves on a common grid of separations.
 
     Parameters
     ----------
     curves : sequence of (separation arcsec, contrast mag), each of shape (n,)
-        Separations increase.
+        At least one. Finite; separations increase.
     points : int
         Points of the grid, from the least to the greatest separation of all curves.
 
     Returns
     -------
-    separation, lower, median, upper : ndarray of float, shape (points,)
-        At each separation only the curves that reach it count.
+    ContrastQuartiles
+        At the separations of the grid that at least half of the curves reach: where one
+        or two of many go on alone, the median would jump to theirs.
     """
     low = min(float(separation[0]) for separation, _ in curves)
     high = max(float(separation[-1]) for separation, _ in curves)
@@ -261,14 +308,56 @@ def contrast_quartiles(
             for separation, contrast in curves
         ]
     )
-    reached = np.isfinite(table).any(axis=0)
-    lower, median, upper = np.nanpercentile(table[:, reached], (25.0, 50.0, 75.0), axis=0)
-    return grid[reached], lower, median, upper
+    reaching = np.isfinite(table).sum(axis=0)
+    enough = 2 * reaching >= len(curves)
+    lower, median, upper = np.nanpercentile(table[:, enough], (25.0, 50.0, 75.0), axis=0)
+    return ContrastQuartiles(
+        separation_arcsec=grid[enough],
+        lower_mag=lower,
+        median_mag=median,
+        upper_mag=upper,
+        curves=reaching[enough],
+        total=len(curves),
+    )
+
+
+def contrast_limits(
+    curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> tuple[float, float]:
+    """Least and greatest magnitude that a plot of contrast curves should show.
+
+    The outermost tenth of a curve is measured on few pixels and may jump by magnitudes: it
+    widens the axis by at most one magnitude.
+
+    Parameters
+    ----------
+    curves : sequence of (separation arcsec, contrast mag), each of shape (n,)
+        Finite; separations increase. One at least has a point.
+    """
+    limits = []
+    for _, contrast in curves:
+        if contrast.size:
+            outer = -(-contrast.size // 10) if contrast.size >= 5 else 0
+            inner = contrast[: contrast.size - outer]
+            low, high = float(inner.min()), float(inner.max())
+            shown = np.clip(contrast, low - 1.0, high + 1.0)
+            limits.append((float(shown.min()), float(shown.max())))
+    low, high = min(low for low, _ in limits), max(high for _, high in limits)
+    margin = max(0.06 * (high - low), 0.25)
+    return low - margin, high + margin
 
 
 def _finite(curve: NightCurve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    separation = np.asarray(curve.separation_arcsec, dtype=np.float64)
-    contrast = np.asarray(curve.contrast_mag, dtype=np.float64)
+    return finite_points(curve.separation_arcsec, curve.contrast_mag)
+
+
+def finite_points(
+    separation_arcsec: Sequence[float | None] | NDArray[np.floating],
+    contrast_mag: Sequence[float | None] | NDArray[np.floating],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a contrast curve's finite points by separation; None, as catalogues have, is none."""
+    separation = np.asarray(separation_arcsec, dtype=np.float64)
+    contrast = np.asarray(contrast_mag, dtype=np.float64)
     good = np.isfinite(separation) & np.isfinite(contrast)
     order = np.argsort(separation[good], kind="stable")
     return separation[good][order], contrast[good][order]

@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, product
+from roboao_assets.storage.catalogue import (
+    FAINT_CLASSES,
+    Catalogue,
+    ObservationQuery,
+    leading_pipeline,
+    product,
+)
 
-PIPELINE = "bright_star"
 _PARTS = ("", "strehl", "preview", "pca")
 
 
@@ -37,29 +42,28 @@ def night_rows(catalogue: Catalogue, night: str) -> list[NightRow]:
 
 
 def _row(document: dict[str, Any]) -> NightRow:
-    stack = product(document, PIPELINE)
-    strehl = product(document, f"{PIPELINE}.strehl")
-    pca = product(document, f"{PIPELINE}.pca")
-    reasons, failed = [], False
-    for part in _PARTS:
-        status = _status(document, part)
-        if status.get("reason"):
-            reasons.append(str(status["reason"]))
-        failed |= bool(status.get("retries"))
-    faint = product(document, "faint_star").get("status") or {}
-    if faint.get("retries"):
-        failed = True
-        reasons.append(str(faint.get("reason")))
-    failed |= stack.get("classified_as") == "failed"
-    if not stack.get("classified_as") and not failed:
+    classified_as = product(document, "bright_star").get("classified_as")
+    leading = leading_pipeline(document)
+    strehl = product(document, f"{leading}.strehl")
+    pca = product(document, f"{leading_pipeline(document, 'pca')}.pca")
+    reasons, failed = [], classified_as == "failed"
+    for pipeline in ("bright_star", "faint_star"):
+        for part in _PARTS:
+            status = _status(document, pipeline, part)
+            failed |= bool(status.get("retries"))
+            # That a bright star has no faint-star stack is no news.
+            told = pipeline == "bright_star" or classified_as in FAINT_CLASSES
+            if status.get("reason") and (told or status.get("retries")):
+                reasons.append(str(status["reason"]))
+    if not classified_as and not failed:
         status_word = "not reduced"
     else:
         status_word = "failed" if failed else "done"
     nearest = (document.get("seeing") or {}).get("nearest") or [None, None]
     return NightRow(
         observation=document["_id"],
-        classified_as=stack.get("classified_as"),
-        frames=stack.get("frames"),
+        classified_as=classified_as,
+        frames=product(document, leading).get("frames"),
         strehl_percent=strehl.get("ratio_percent"),
         strehl_error_percent=strehl.get("ratio_error_percent"),
         strehl_flag=strehl.get("flag"),
@@ -71,7 +75,7 @@ def _row(document: dict[str, Any]) -> NightRow:
     )
 
 
-def _status(document: dict[str, Any], part: str) -> dict[str, Any]:
-    record = product(document, f"{PIPELINE}.{part}".rstrip("."))
+def _status(document: dict[str, Any], pipeline: str, part: str) -> dict[str, Any]:
+    record = product(document, f"{pipeline}.{part}".rstrip("."))
     # A preview carries its status itself, any other product below `status`.
     return record if part == "preview" else (record.get("status") or {})

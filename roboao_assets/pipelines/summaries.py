@@ -1,27 +1,46 @@
-"""Night summaries: the Strehl ratios and the contrast curves of a night on one page each."""
+"""Night summaries: the Strehl ratios and the contrast curves of a night on one page each.
 
-from collections.abc import Callable
+Of a faint star, the numbers are those of the faint-star stack, where there is one
+(`leading_pipeline`): every observation counts once.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from astropy import units
+from astropy.table import QTable
+
+from roboao_assets.pipelines.contrast_pictures import (
+    LEAST_CURVES,
+    publish_contrast_picture,
+    quartiles_document,
+)
 from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
 from roboao_assets.pipelines.night_plots import (
+    ContrastQuartiles,
     NightCurve,
     StrehlPoint,
     contrast_plot,
+    finite_points,
+    quartiles_by_filter,
     strehl_plot,
 )
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.workspace import Workspace
-from roboao_assets.storage.catalogue import ObservationQuery, product
-from roboao_assets.storage.files import write_bytes_whole
+from roboao_assets.storage.catalogue import ObservationQuery, leading_pipeline, product
+from roboao_assets.storage.files import write_bytes_whole, write_text_whole
 
-PIPELINE = "bright_star"
+PIPELINES = ("bright_star", "faint_star")
 
 
 def summarise_strehl(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:
     """Plot the Strehl ratios of the night against time: `strehl.YYYYMMDD.png`."""
     measured = [
-        (document, product(document, f"{PIPELINE}.strehl")) for document in _observations(ws, night)
+        (document, product(document, f"{leading_pipeline(document)}.strehl"))
+        for document in _observations(ws, night)
     ]
     measured = [(d, s) for d, s in measured if s.get("ratio_percent") is not None]
     inputs = [[d["_id"], s.get("fingerprint")] for d, s in measured]
@@ -29,7 +48,7 @@ def summarise_strehl(ws: Workspace, night: str, *, force: bool = False) -> Stage
         reason = f"no observation of {night} has a Strehl ratio"
         return _nothing("strehl_summary", reason)
 
-    def draw() -> bytes:
+    def make() -> tuple[bytes, list[Path], dict[str, Any]]:
         points = [
             StrehlPoint(
                 utc=d["date_utc"],
@@ -40,34 +59,114 @@ def summarise_strehl(ws: Workspace, night: str, *, force: bool = False) -> Stage
             )
             for d, s in measured
         ]
-        return strehl_plot(points, title=f"Strehl ratio {night}")
+        return strehl_plot(points, title=f"Strehl ratio {night}"), [], {}
 
-    return _summarise(ws, night, "strehl_summary", "strehl", inputs, draw, force=force)
+    return _summarise(ws, night, "strehl_summary", "strehl", inputs, make, force=force)
 
 
 def summarise_contrast(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:
-    """Plot the contrast curves of the night: `contrast_curve.YYYYMMDD.png`."""
-    measured = [
-        (document, product(document, f"{PIPELINE}.pca")) for document in _observations(ws, night)
+    """Plot and tabulate the contrast curves of the night.
+
+    Makes `contrast_curve.YYYYMMDD.png`; `contrast_curve.YYYYMMDD.ecsv`, the median and the
+    quartiles by filter; `contrast_curves.YYYYMMDD.ecsv`, every curve, a row a point. Then every
+    observation's own plot is drawn again whose median has changed.
+    """
+    documents = _observations(ws, night)
+    measured = []
+    for document in documents:
+        pipeline = leading_pipeline(document, "pca")
+        record = product(document, f"{pipeline}.pca")
+        # Two points make a line; a curve without is told by its own stage.
+        if finite_points(*(record.get("contrast_curve") or ((), ())))[0].size >= 2:
+            measured.append((document, pipeline, record))
+    # The curve itself is among the inputs: a document may have been written by hand.
+    inputs = [
+        [d["_id"], pipeline, (p.get("contrast") or {}).get("fingerprint"), p["contrast_curve"]]
+        for d, pipeline, p in measured
     ]
-    measured = [(d, p) for d, p in measured if p.get("contrast_curve")]
-    inputs = [[d["_id"], p["contrast"]["fingerprint"]] for d, p in measured]
     if not measured:
         reason = f"no observation of {night} has a contrast curve (is the PSF library empty?)"
         return _nothing("contrast_summary", reason)
+    curves = [
+        NightCurve(
+            separation_arcsec=p["contrast_curve"][0],
+            contrast_mag=p["contrast_curve"][1],
+            filter_name=d["filter"],
+        )
+        for d, _, p in measured
+    ]
+    quartiles = quartiles_by_filter(curves)
 
-    def draw() -> bytes:
-        curves = [
-            NightCurve(
-                separation_arcsec=p["contrast_curve"][0],
-                contrast_mag=p["contrast_curve"][1],
-                filter_name=d["filter"],
-            )
-            for d, p in measured
-        ]
-        return contrast_plot(curves, title=f"Contrast {night}")
+    def make() -> tuple[bytes, list[Path], dict[str, Any]]:
+        sigma = ws.settings.high_contrast.sigma
+        picture = contrast_plot(curves, title=f"Contrast {night}", sigma=sigma)
+        of_filters = ws.paths.summary_table(night, "contrast_curve")
+        write_text_whole(of_filters, _ecsv(_quartiles_table(quartiles)))
+        of_curves = ws.paths.summary_table(night, "contrast_curves")
+        names = [(d["_id"], pipeline) for d, pipeline, _ in measured]
+        write_text_whole(of_curves, _ecsv(_curves_table(names, curves)))
+        stored = [{"filter": name, **quartiles_document(q)} for name, q in quartiles.items()]
+        return picture, [of_filters, of_curves], {"quartiles": stored}
 
-    return _summarise(ws, night, "contrast_summary", "contrast_curve", inputs, draw, force=force)
+    outcome = _summarise(ws, night, "contrast_summary", "contrast_curve", inputs, make, force=force)
+    _redraw_observations(ws, night, documents, quartiles)
+    return outcome
+
+
+def _redraw_observations(
+    ws: Workspace,
+    night: str,
+    documents: Sequence[Mapping[str, Any]],
+    quartiles: Mapping[str, ContrastQuartiles],
+) -> None:
+    for document in documents:
+        found = quartiles.get(document["filter"])
+        median = found if found is not None and found.total >= LEAST_CURVES else None
+        for pipeline in PIPELINES:
+            curve = product(document, f"{pipeline}.pca").get("contrast_curve")
+            if curve and finite_points(*curve)[0].size:
+                publish_contrast_picture(ws, night, document["_id"], pipeline, document, median)
+
+
+def _quartiles_table(quartiles: Mapping[str, ContrastQuartiles]) -> QTable:
+    """A row a filter and separation."""
+    columns = ("separation_arcsec", "curves", "lower_mag", "median_mag", "upper_mag")
+    names = [np.full(q.curves.size, name) for name, q in quartiles.items()]
+    table = QTable({"filter": np.concatenate(names)})
+    for column in columns:
+        table[column] = np.concatenate([getattr(q, column) for q in quartiles.values()])
+    return _with_units(table)
+
+
+def _curves_table(names: Sequence[tuple[str, str]], curves: Sequence[NightCurve]) -> QTable:
+    """A row a point of a curve; `names` are the observation and pipeline of each curve."""
+    points = [finite_points(c.separation_arcsec, c.contrast_mag) for c in curves]
+    sizes = [separation.size for separation, _ in points]
+    table = QTable(
+        {
+            "observation": np.repeat([observation for observation, _ in names], sizes),
+            "pipeline": np.repeat([pipeline for _, pipeline in names], sizes),
+            "filter": np.repeat([c.filter_name for c in curves], sizes),
+            "separation_arcsec": np.concatenate([separation for separation, _ in points]),
+            "contrast_mag": np.concatenate([contrast for _, contrast in points]),
+        }
+    )
+    return _with_units(table)
+
+
+def _with_units(table: QTable) -> QTable:
+    for name in table.colnames:
+        if name.endswith("_arcsec"):
+            table[name] = np.round(table[name], 5) * units.arcsec
+        elif name.endswith("_mag"):
+            table[name] = np.round(table[name], 4) * units.mag
+    return table
+
+
+def _ecsv(table: QTable) -> str:
+    text = io.StringIO()
+    table.write(text, format="ascii.ecsv")
+    return text.getvalue()
 
 
 def _observations(ws: Workspace, night: str) -> list[dict[str, Any]]:
@@ -87,11 +186,14 @@ def _summarise(
     stage: str,
     kind: str,
     inputs: list[list[Any]],
-    draw: Callable[[], bytes],
+    make: Callable[[], tuple[bytes, list[Path], dict[str, Any]]],
     *,
     force: bool,
 ) -> StageOutcome:
-    """Draw the plot of `kind` unless it stands for just these inputs."""
+    """Make the plot of `kind` unless it stands for just these inputs.
+
+    `make` returns the plot, the other files it wrote, and what the night's document keeps.
+    """
     identity = fingerprint(stage, inputs)
     stored = (ws.catalogue.night(night) or {}).get(kind)
     if not force and is_current(stored, identity, ws.paths.root):
@@ -101,11 +203,12 @@ def _summarise(
             fingerprint=identity,
             metadata={"observations": len(inputs)},
         )
-    picture = draw()
+    picture, written, values = make()
     path = ws.paths.summary_plot(night, kind)
     write_bytes_whole(path, picture)
     ws.catalogue.put_image(f"{night}/{kind}", picture, night=night)
-    ws.catalogue.publish_night(night, kind, product_record(ws.paths.root, identity, [path]))
+    record = product_record(ws.paths.root, identity, [path, *written])
+    ws.catalogue.publish_night(night, kind, {**values, **record})
     return StageOutcome(
         stage=stage,
         status="done",

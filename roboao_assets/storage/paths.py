@@ -119,6 +119,10 @@ class ArchivePaths:
         """Night plot of `kind` `strehl` or `contrast_curve`."""
         return self.night(night) / "summary" / f"{kind}.{night}.png"
 
+    def summary_table(self, night: str, kind: str) -> Path:
+        """Night table: `contrast_curve` (median and quartiles), `contrast_curves` (every curve)."""
+        return self.night(night) / "summary" / f"{kind}.{night}.ecsv"
+
     def psf_candidate(self, night: str, observation: str, suffix: str) -> Path:
         """PSF-library candidate of an observation (`suffix` `fits` or `png`)."""
         return self.night(night) / "summary" / "psflib" / f"{observation}.{suffix}"

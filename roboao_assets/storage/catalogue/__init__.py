@@ -12,7 +12,9 @@ Examples
 
 from roboao_assets.storage.catalogue.base import NightSummary
 from roboao_assets.storage.catalogue.documents import (
+    FAINT_CLASSES,
     PIPELINES,
+    leading_pipeline,
     new_observation,
     night_of,
     product,
@@ -24,12 +26,14 @@ from roboao_assets.storage.catalogue.interface import Catalogue
 from roboao_assets.storage.catalogue.query import SORT_FIELDS, Cone, ObservationQuery
 
 __all__ = [
+    "FAINT_CLASSES",
     "PIPELINES",
     "SORT_FIELDS",
     "Catalogue",
     "Cone",
     "NightSummary",
     "ObservationQuery",
+    "leading_pipeline",
     "new_observation",
     "night_of",
     "open_catalogue",

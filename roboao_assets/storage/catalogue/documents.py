@@ -16,6 +16,11 @@ PIPELINES = ("bright_star", "faint_star", "extended_object")
 PRODUCTS = ("", "strehl", "pca")
 PREVIEWS = ("preview", "pca.preview")
 
+# Classes of which a faint-star stack is the better one, where there is one.
+FAINT_CLASSES = ("faint", "zero_flux")
+# What stands in the part of a document once it was measured.
+_MEASURED = {"strehl": "ratio_percent", "pca": "contrast_curve"}
+
 
 def status_path(product_path: str) -> str:
     """Return where the status of a product is kept, below `pipelined`.
@@ -176,6 +181,26 @@ def product(document: Mapping[str, Any], path: str) -> dict[str, Any]:
     """
     value = at_path(document, f"pipelined.{path}")
     return value if isinstance(value, dict) else {}
+
+
+def leading_pipeline(document: Mapping[str, Any], part: str = "strehl") -> str:
+    """Return the pipeline that speaks for an observation where one number is wanted.
+
+    Parameters
+    ----------
+    document : mapping
+    part : str
+        `strehl` or `pca` (the contrast curve).
+
+    Returns
+    -------
+    str
+        `faint_star` if the star is faint and it was measured there, else `bright_star`.
+    """
+    if product(document, "bright_star").get("classified_as") not in FAINT_CLASSES:
+        return "bright_star"
+    found = product(document, f"faint_star.{part}").get(_MEASURED[part])
+    return "bright_star" if found is None else "faint_star"
 
 
 def psf_candidate_key(observation: str) -> str:

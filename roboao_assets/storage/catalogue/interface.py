@@ -33,6 +33,7 @@ RAW_FACTS = (
 )
 # Products below a product are published on their own, so that they do not replace each other.
 _RESERVED_KEYS = {"status", "last_modified", "preview", "strehl", "pca"}
+_PARTS = ("preview", "strehl", "pca", "pca.preview", "pca.contrast_picture")
 _PREVIEW_RESERVED_KEYS = {"done", "force_redo", "retries", "reason", "enqueued", "last_modified"}
 
 
@@ -418,10 +419,10 @@ class Catalogue(DocumentHome):
 
     def _product_paths(self, product: str) -> tuple[str, str]:
         pipeline, _, part = product.partition(".")
-        if pipeline not in PIPELINES or part not in ("", "preview", "strehl", "pca", "pca.preview"):
+        if pipeline not in PIPELINES or part not in ("", *_PARTS):
             raise CatalogueError(
                 f"there is no product {product!r}; a product is one of {', '.join(PIPELINES)}, "
-                f"optionally with .preview, .strehl, .pca or .pca.preview"
+                f"optionally with .{', .'.join(_PARTS[:-1])} or .{_PARTS[-1]}"
             )
         return f"pipelined.{product}", f"pipelined.{status_path(product)}"
 

@@ -75,13 +75,52 @@ def test_contrast_quartiles_are_those_of_the_curves_that_reach():
     grid = np.linspace(0.1, 1.1, 50)
     curves = [(grid, 3 + rng.normal(0, 0.3) + 2 * grid) for _ in range(9)]
     short = (grid[:20], np.full(20, 9.0))
-    separation, lower, median, upper = night_plots.contrast_quartiles([*curves, short], points=50)
-    np.testing.assert_allclose(separation, grid)
+    found = night_plots.contrast_quartiles([*curves, short], points=50)
+    np.testing.assert_allclose(found.separation_arcsec, grid)
+    assert found.total == 10
+    np.testing.assert_array_equal(found.curves[[0, 19, 20, 49]], [10, 10, 9, 9])
     table = np.array([contrast for _, contrast in curves])
-    for found, percent in ((lower, 25), (median, 50), (upper, 75)):
-        np.testing.assert_allclose(found[25:], np.percentile(table[:, 25:], percent, axis=0))
+    quartiles = ((found.lower_mag, 25), (found.median_mag, 50), (found.upper_mag, 75))
+    for values, percent in quartiles:
+        np.testing.assert_allclose(values[25:], np.percentile(table[:, 25:], percent, axis=0))
         near = np.vstack([table[:, :15], short[1][:15]])
-        np.testing.assert_allclose(found[:15], np.percentile(near, percent, axis=0))
+        np.testing.assert_allclose(values[:15], np.percentile(near, percent, axis=0))
+
+
+@pytest.mark.parametrize(("number", "reach_arcsec"), [(1, 1.0), (3, 1.0), (4, 1.0)])
+def test_few_long_curves_do_not_draw_the_median_out(number, reach_arcsec):
+    grid = np.linspace(0.1, 1.0, 40)
+    curves = [(grid, 5.0 * grid + 0.1 * n) for n in range(number)]
+    if number > 1:
+        curves.append((np.linspace(0.1, 2.0, 40), np.full(40, -3.0)))
+    found = night_plots.contrast_quartiles(curves)
+    assert found.separation_arcsec[-1] == pytest.approx(reach_arcsec, abs=0.02)
+    assert np.abs(np.diff(found.median_mag)).max() < 0.5
+
+
+def test_quartiles_are_of_each_filter_alone():
+    def curve(name, level):
+        return night_plots.NightCurve(
+            filter_name=name, separation_arcsec=[0.1, 1.0], contrast_mag=[level, level]
+        )
+
+    curves = [curve("Si", level) for level in (2.0, 3.0, 7.0)] + [curve("lp600", 9.0)]
+    found = night_plots.quartiles_by_filter([*curves, curve("Sr", None)])
+    assert list(found) == ["Si", "lp600"]
+    assert set(found["Si"].median_mag) == {3.0}
+    assert set(found["Si"].lower_mag) == {2.5}
+    assert set(found["lp600"].median_mag) == {9.0}
+
+
+@pytest.mark.parametrize("jump", [-9.0, 20.0])
+def test_a_jump_at_the_outer_end_does_not_set_the_axis(jump):
+    separation = np.linspace(0.1, 1.7, 30)
+    contrast = 1 + 3 * separation
+    contrast[-2:] += jump
+    low, high = night_plots.contrast_limits([(separation, contrast)])
+    assert low == pytest.approx(1.3, abs=1.5)
+    assert high == pytest.approx(6.1, abs=1.5)
+    assert night_plots.contrast_limits([([0.1], np.array([4.0]))]) == (3.75, 4.25)
 
 
 def test_contrast_plot_orders_and_cleans_curves():

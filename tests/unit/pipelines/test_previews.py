@@ -156,39 +156,6 @@ def test_cropped_preview_tells_numbers_and_warns_in_colour():
     assert (bad[region][..., 0] - bad[region][..., 2]).max() > 150, "orange"
 
 
-def test_residual_shows_sign_by_colour_and_circles_candidates():
-    residual = np.random.default_rng(2).normal(0, 1, (101, 101)).astype(np.float32)
-    residual[78:83, 18:23] += 30
-    residual[18:23, 78:83] -= 30
-    mark = previews.CandidateMark(x=20, y=80, label="SNR 20")
-    options = {"plate_scale_arcsec": SCALE_ARCSEC, "title": ""}
-    picture = decode(previews.residual_preview(residual, **options))
-    above = picture[TITLE_PX + round(600 * (1 - 80.5 / 101)), round(600 * 20.5 / 101)]
-    below = picture[TITLE_PX + round(600 * (1 - 20.5 / 101)), round(600 * 80.5 / 101)]
-    assert above[0] > above[2] + 30
-    assert below[2] > below[0] + 30
-    marked = decode(previews.residual_preview(residual, candidates=[mark], **options))
-    changed = np.argwhere((marked != picture).any(axis=2))
-    assert changed.mean(axis=0) == pytest.approx(
-        (TITLE_PX + 600 * (1 - 82 / 101), 600 * 20.5 / 101), abs=15
-    )
-
-
-def test_fainter_companions_are_further_down():
-    separation = np.linspace(0.1, 1.5, 40)
-    png = previews.contrast_curve_plot(separation, 2 + 4 * separation, title="HD 1")
-    blue = np.argwhere(np.abs(decode(png) - np.array([0x56, 0xB4, 0xE9])).sum(axis=2) < 20)
-    left, right = blue[blue[:, 1].argmin()], blue[blue[:, 1].argmax()]
-    assert left[0] < right[0] - 200
-
-
-def test_contrast_curve_leaves_out_what_is_not_finite():
-    curve = ([0.1, 0.2, 0.3], [np.nan, 3.0, np.inf])
-    assert decode(previews.contrast_curve_plot(*curve, title="one point")).shape[:2] == (500, 800)
-    with pytest.raises(ScienceError, match="3 points"):
-        previews.contrast_curve_plot([0.1, 0.2, 0.3], [np.nan] * 3, title="")
-
-
 def test_seeing_preview_draws_the_fitted_width():
     image = star(150.0, 260.0, sigma=12.0)
     fwhm = 12.0 * 2.3548 * SCALE_ARCSEC

@@ -33,6 +33,9 @@ def test_the_tree_is_the_described_one():
         PATHS.seeing_table(NIGHT): "20160925/summary/seeing/seeing.20160925.txt",
         PATHS.seeing_plot(NIGHT): "20160925/summary/seeing/seeing.20160925.png",
         PATHS.summary_plot(NIGHT, "strehl"): "20160925/summary/strehl.20160925.png",
+        PATHS.summary_table(NIGHT, "contrast_curve"): (
+            "20160925/summary/contrast_curve.20160925.ecsv"
+        ),
         PATHS.psf_candidate(NIGHT, ID, "png"): f"20160925/summary/psflib/{ID}.png",
         PATHS.psf_library: "psf_library.fits",
     }
