@@ -10,7 +10,7 @@ is idempotent: what is up to date is left alone, so a run too many costs little.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dagster as dg
 from dagster import DagsterRunStatus
@@ -23,6 +23,7 @@ from roboao_assets.orchestration.reloading import ask_for_reload
 from roboao_assets.orchestration.resources import CodeLocation
 from roboao_assets.storage.manifest import update_manifest
 from roboao_assets.storage.paths import ArchivePaths
+from roboao_assets.storage.psf_library import PsfLibrary, PsfLibraryError
 from roboao_assets.storage.raw_scan import NightScan, scan_raw_nights
 
 CALIBRATION_ASSETS = ("raw_night", "master_darks", "master_flats", "bad_pixel_mask", "seeing")
@@ -50,11 +51,12 @@ _UNFINISHED = [
 
 
 class ArchiveJobs(NamedTuple):
-    """The three jobs of a night, in order."""
+    """The three jobs of a night, in order, and the one that follows the PSF library."""
 
     calibrate_night: UnresolvedAssetJobDefinition
     reduce_observations: UnresolvedAssetJobDefinition
     summarise_night: UnresolvedAssetJobDefinition
+    follow_psf_library: UnresolvedAssetJobDefinition
 
 
 def build_jobs() -> ArchiveJobs:
@@ -74,6 +76,11 @@ def build_jobs() -> ArchiveJobs:
             "summarise_night",
             selection=dg.AssetSelection.assets(*SUMMARY_ASSETS),
             description="Plots what a night's observations have given.",
+        ),
+        dg.define_asset_job(
+            "follow_psf_library",
+            selection=dg.AssetSelection.assets("psf_library"),
+            description="Tells which observations a change of the PSF library has made stale.",
         ),
     )
 
@@ -112,6 +119,7 @@ def build_sensors(location: CodeLocation, jobs: ArchiveJobs) -> list[dg.SensorDe
         _raw_nights_sensor(location, jobs),
         *_calibrated_nights_sensors(location, jobs),
         *_reduced_nights_sensors(location, jobs),
+        _psf_library_sensor(location, jobs),
     ]
 
 
@@ -238,6 +246,41 @@ def _reduced_nights_sensors(location: CodeLocation, jobs: ArchiveJobs) -> list[d
         start=jobs.summarise_night,
         description="Summarises a night after its observations, however many of them failed.",
     )
+
+
+def _psf_library_sensor(location: CodeLocation, jobs: ArchiveJobs) -> dg.SensorDefinition:
+    library = PsfLibrary(ArchivePaths(location.settings.archive_root.absolute()).psf_library)
+
+    @dg.sensor(
+        name="psf_library_changes",
+        job=jobs.follow_psf_library,
+        minimum_interval_seconds=location.settings.sensor_interval_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="After a change of the PSF library, tells which observations are stale. "
+        "Nothing is redone.",
+    )
+    def psf_library_changes(
+        context: dg.SensorEvaluationContext,
+    ) -> dg.SensorResult | dg.SkipReason:
+        try:
+            seen = library.path.stat()
+        except FileNotFoundError:
+            return dg.SkipReason(f"there is no PSF library {library.path} yet")
+        before: dict[str, Any] = json.loads(context.cursor or "{}")
+        written = [seen.st_mtime_ns, seen.st_size]
+        if before.get("written") == written:
+            return dg.SkipReason("the PSF library was not changed")
+        try:
+            # A star removed and added again is the same library, and two changes more.
+            content = f"{library.fingerprint()}:{len(library.history())}"
+        except PsfLibraryError as error:
+            return dg.SkipReason(str(error))
+        cursor = json.dumps({"written": written, "content": content})
+        if before.get("content") == content:
+            return dg.SensorResult(skip_reason="the PSF library is as it was", cursor=cursor)
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=content)], cursor=cursor)
+
+    return psf_library_changes
 
 
 def _run_status_sensors(

@@ -5,15 +5,21 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from roboao_assets import __version__
 from roboao_assets.science.errors import ArchiveError, SettingsError
+from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from roboao_assets.storage.psf_candidates import PsfCandidate
+    from roboao_assets.storage.psf_library import PsfEntry
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +32,8 @@ console = Console(highlight=False)
 problems = Console(stderr=True, highlight=False)
 
 Night = Annotated[str, typer.Argument(metavar="YYYYMMDD", help="UT date of the night.")]
+Comment = Annotated[str, typer.Option(help="Why; the library's history keeps it.")]
+_QUALITY = ("Strehl (%)", 'FWHM (")', "elongation")
 RawRoot = Annotated[
     Path | None,
     typer.Option(help="Where the night's folder is made; default: the first raw root."),
@@ -202,43 +210,118 @@ def serve(
     raise SystemExit(serve_until_interrupted(load_settings(), console, dashboard_only))
 
 
+@library_app.command("candidates")
+def library_candidates(night: Night) -> None:
+    """List a night's candidates for the library, with their quality and previews."""
+    from roboao_assets.storage.catalogue import open_catalogue
+    from roboao_assets.storage.psf_candidates import read_candidates
+
+    settings, night = load_settings(), _check_night(night)
+    paths = _archive_paths(settings)
+    with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
+        candidates = read_candidates(catalogue, paths, night)
+    if not candidates:
+        _stop(
+            f"the night {night} has no PSF candidates: reduce it with `roboao night {night}` first"
+        )
+    table = Table("id", "object", "filter", *_QUALITY, "companion", "in library?")
+    table.columns[0].overflow = "fold"
+    for c in candidates:
+        if c.is_candidate:
+            table.add_row(
+                *(escape(text) for text in (c.observation, c.object_name, c.filter_name)),
+                *_quality(c),
+                escape(c.companion) or "-",
+                ("yes" if c.same_frame else "another frame") if c.in_library else "no",
+            )
+    console.print(table)
+    previews = paths.psf_candidate(night, "<id>", "png")
+    console.print(f"previews: {previews}", soft_wrap=True, markup=False)
+    for c in candidates:
+        if not c.is_candidate:
+            sentence = f"no candidate: {c.observation}: {c.status}"
+            console.print(sentence, style="dim", soft_wrap=True, markup=False)
+
+
 @library_app.command("show")
-def library_show() -> None:
-    """List the PSFs of the library."""
-    from roboao_assets.storage.paths import ArchivePaths
+def library_show(
+    history: Annotated[bool, typer.Option(help="Every change that was ever made.")] = False,
+) -> None:
+    """List the PSFs of the library, or the changes of it."""
     from roboao_assets.storage.psf_library import PsfLibrary
 
-    library = PsfLibrary(ArchivePaths(load_settings().archive_root.absolute()).psf_library)
-    table = Table("observation", "object", "filter", "telescope", "Strehl (%)")
-    for entry in library.entries():
-        table.add_row(
-            entry.obs_name,
-            entry.obj_name,
-            entry.filter_name,
-            entry.telescope,
-            _figure(entry.strehl_percent, ".1f"),
-        )
+    library = PsfLibrary(_archive_paths(load_settings()).psf_library)
+    if history:
+        table = Table("date (UTC)", "", "observation", "by", "comment")
+        for change in library.history():
+            table.add_row(
+                f"{change.date_utc:%Y-%m-%d %H:%M:%S}",
+                change.action,
+                escape(change.obs_name),
+                escape(change.by),
+                escape(change.comment),
+            )
+    else:
+        table = Table("observation", "object", "filter", "telescope", *_QUALITY, "companion")
+        for entry in library.entries(with_modes=False):
+            table.add_row(
+                escape(entry.obs_name),
+                escape(entry.obj_name),
+                escape(entry.filter_name),
+                escape(entry.telescope),
+                *_quality(entry),
+                escape(entry.companion) or "-",
+            )
     console.print(table)
 
 
 @library_app.command("add")
 def library_add(
     observations: Annotated[list[str], typer.Argument(help="Ids of reduced observations.")],
+    comment: Comment = "",
 ) -> None:
     """Add the PSFs of observations, after a look at their previews."""
     from roboao_assets.pipelines.psf_candidates import add_to_library
+    from roboao_assets.storage.psf_library import user_name
 
-    _for_each(observations, lambda name: add_to_library(load_settings(), name), "added")
+    settings, by = load_settings(), user_name()
+    _for_each(
+        observations,
+        lambda name: add_to_library(settings, name, by=by, comment=comment),
+        "added",
+    )
 
 
 @library_app.command("remove")
-def library_remove(observations: Annotated[list[str], typer.Argument()]) -> None:
-    """Remove PSFs from the library."""
-    from roboao_assets.storage.paths import ArchivePaths
-    from roboao_assets.storage.psf_library import PsfLibrary
+def library_remove(
+    observations: Annotated[list[str], typer.Argument(help="Ids of stars of the library.")],
+    comment: Comment = "",
+) -> None:
+    """Remove PSFs from the library; its history keeps that they were there."""
+    from roboao_assets.storage.catalogue import open_catalogue
+    from roboao_assets.storage.psf_candidates import remove_star
+    from roboao_assets.storage.psf_library import user_name
 
-    library = PsfLibrary(ArchivePaths(load_settings().archive_root.absolute()).psf_library)
-    _for_each(observations, library.remove, "removed")
+    settings, by = load_settings(), user_name()
+    paths = _archive_paths(settings)
+    with open_catalogue(settings.resolved_catalogue_url) as catalogue:
+        _for_each(
+            observations,
+            lambda name: remove_star(catalogue, paths, name, by=by, comment=comment),
+            "removed",
+        )
+
+
+def _archive_paths(settings: Settings) -> ArchivePaths:
+    return ArchivePaths(settings.archive_root.absolute())
+
+
+def _quality(star: "PsfCandidate | PsfEntry") -> tuple[str, str, str]:
+    return (
+        _figure(star.strehl_percent, ".1f"),
+        _figure(star.fwhm_arcsec, ".3f"),
+        _figure(star.elongation, ".2f"),
+    )
 
 
 def _for_each(names: list[str], work: Callable[[str], object], word: str) -> None:

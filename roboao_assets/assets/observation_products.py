@@ -22,8 +22,15 @@ from roboao_assets.orchestration.night_preparation import prepare_night
 from roboao_assets.orchestration.night_stage import OWNERS
 from roboao_assets.orchestration.observation_runs import ABANDONED, ObservationRun
 from roboao_assets.orchestration.observation_task import ObservationTask, TaskRules
+from roboao_assets.orchestration.reference_checks import (
+    ASSET,
+    CHECK,
+    judge_nights,
+    references_evaluation,
+)
 from roboao_assets.orchestration.resources import CodeLocation, StageConfig
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
+from roboao_assets.pipelines.library_changes import ReferenceJudgement
 from roboao_assets.pipelines.outcome import StageOutcome
 
 LOCAL_POOL = "local_cluster"
@@ -34,6 +41,7 @@ STAGES = (
     "bright_star_preview",
     "pca_residual",
     "contrast_curve",
+    "psf_candidate",
 )
 """In the order of the flow, as `roboao_assets.pipelines.observation` has them."""
 
@@ -49,7 +57,7 @@ def build_observation_products(location: CodeLocation) -> list[dg.AssetsDefiniti
         name="reduce_observation",
         description="Reduces observations on the Dask cluster, each by itself.",
         specs=_specs(location),
-        check_specs=[_strehl_flag_check(location)],
+        check_specs=_check_specs(location),
         can_subset=True,
         partitions_def=partitions.observations,
         # Beta, and what makes a range of observations one run (docs/adr/0001-dagster.md).
@@ -63,8 +71,16 @@ def build_observation_products(location: CodeLocation) -> list[dg.AssetsDefiniti
         # Everything is logged as it happens; the generator yields no output.
         yield from ()
         wanted = {key.to_user_string() for key in context.selected_asset_keys}
-        # Asked for the check alone, the stage that it looks at tells what it had made.
-        stages = tuple(s for s in STAGES if s in wanted) or ("strehl_ratio",)
+        stages = tuple(s for s in STAGES if s in wanted)
+        checks = {key.name for key in context.selected_asset_check_keys}
+        if not stages and CHECK in checks:
+            # Asked for the check alone, nothing may be made again.
+            _judge(context, location)
+            checks.remove(CHECK)
+            if not checks:
+                return
+        # The other check alone: the stage that it looks at tells what it had made.
+        stages = stages or ("strehl_ratio",)
         tasks = [
             ObservationTask(
                 night=partitions.manifest.night_by_observation[o], observation=o, stages=stages
@@ -137,20 +153,52 @@ def _specs(location: CodeLocation) -> list[dg.AssetSpec]:
             ["pca_residual"],
             "5-sigma contrast (mag) against separation (arcsec).",
         ),
+        spec(
+            "psf_candidate",
+            "high_contrast",
+            # The PCA is no need: what it finds beside the star is part of the quality.
+            ["bright_star_stack", "strehl_ratio", "pca_residual"],
+            "Candidate of the PSF library: the star centred and filtered, "
+            "`summary/psflib/<id>.fits`, its preview and quality. It enters the library only "
+            "by the administrator's decision.",
+        ),
     ]
 
 
-def _strehl_flag_check(location: CodeLocation) -> dg.AssetCheckSpec:
+def _check_specs(location: CodeLocation) -> list[dg.AssetCheckSpec]:
+    def spec(name: str, asset: str, text: str) -> dg.AssetCheckSpec:
+        return dg.AssetCheckSpec(
+            name,
+            asset=asset,
+            partitions_def=location.partitions.observations,
+            description=text,
+        )
+
     with warnings.catch_warnings():
         # Checks with partitions are in preview; without them only the observation that
         # was reduced last would have one.
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        return dg.AssetCheckSpec(
-            "strehl_flag",
-            asset="strehl_ratio",
-            partitions_def=location.partitions.observations,
-            description="The core is not too narrow and the halo not too wide for a star: `OK`.",
-        )
+        return [
+            spec(
+                "strehl_flag",
+                "strehl_ratio",
+                "The core is not too narrow and the halo not too wide for a star: `OK`.",
+            ),
+            spec(
+                CHECK,
+                ASSET,
+                "The PSF library would still give the references that the PCA was made with. "
+                "Evaluated when an observation is reduced, and after a change of the library.",
+            ),
+        ]
+
+
+def _judge(context: dg.AssetExecutionContext, location: CodeLocation) -> None:
+    wanted = set(context.partition_keys)
+    nights = dict.fromkeys(location.partitions.manifest.night_by_observation[o] for o in wanted)
+    for judgement in judge_nights(location, nights):
+        if judgement.observation in wanted:
+            context.log_event(references_evaluation(context.instance, judgement))
 
 
 def _reduce(
@@ -217,8 +265,13 @@ def _log(context: dg.AssetExecutionContext, observation: str, outcome: StageOutc
         return
     if dg.AssetKey(outcome.stage) in context.selected_asset_keys:
         context.log_event(materialization(observation, outcome))
-    if context.selected_asset_check_keys and outcome.stage == "strehl_ratio":
+    checks = {key.name for key in context.selected_asset_check_keys}
+    if "strehl_flag" in checks and outcome.stage == "strehl_ratio":
         context.log_event(strehl_flag_evaluation(observation, outcome))
+    if CHECK in checks and outcome.stage == ASSET:
+        # It was compared with the library as it is, or found nothing to compare it with.
+        judgement = ReferenceJudgement(observation=observation, current=True)
+        context.log_event(references_evaluation(context.instance, judgement))
 
 
 def _failure(failures: dict[str, StageOutcome], n_tasks: int) -> dg.Failure:

@@ -24,6 +24,7 @@ CODE_VERSIONS: dict[str, str] = {
     "bright_star_preview": "1",
     "pca_residual": "1",
     "contrast_curve": "1",
+    "psf_candidate": "1",
     "contrast_picture": "1",
     "strehl_summary": "2",
     "contrast_summary": "2",

@@ -4,7 +4,13 @@ import os
 import socket
 from collections.abc import Callable
 
-from roboao_assets.pipelines import bright_star, faint_star, high_contrast, star_measures
+from roboao_assets.pipelines import (
+    bright_star,
+    faint_star,
+    high_contrast,
+    psf_candidates,
+    star_measures,
+)
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
 from roboao_assets.pipelines.frames import FrameProgress, ObservationFrames
 from roboao_assets.pipelines.freshness import fingerprint
@@ -16,7 +22,9 @@ from roboao_assets.storage.settings import Settings
 
 Stage = Callable[[ObservationContext], StageOutcome]
 
-# In the order of the flow, with the product of the catalogue that keeps their failures.
+# In the order of the flow, with the product of the catalogue that keeps their failures; those
+# of a PSF candidate stand in the night's document. It comes last: what the PCA finds beside
+# the star is part of its quality.
 _STAGES: dict[str, tuple[Stage, str]] = {
     "bright_star_stack": (bright_star.make_stack, "bright_star"),
     "faint_star_stack": (faint_star.make_stack, "faint_star"),
@@ -24,6 +32,7 @@ _STAGES: dict[str, tuple[Stage, str]] = {
     "bright_star_preview": (star_measures.make_preview, "bright_star.preview"),
     "pca_residual": (high_contrast.make_residual, "bright_star.pca"),
     "contrast_curve": (high_contrast.make_contrast_curve, "bright_star.pca"),
+    psf_candidates.STAGE: (psf_candidates.make_candidate, ""),
 }
 OBSERVATION_STAGES = tuple(_STAGES)
 # Stages that work on the raw frames; after them the memory is given back.
@@ -38,6 +47,7 @@ _NEEDS = {
     "bright_star_preview": ("bright_star_stack",),
     "pca_residual": ("bright_star_stack",),
     "contrast_curve": ("bright_star_stack", "pca_residual"),
+    psf_candidates.STAGE: ("bright_star_stack", "strehl_ratio"),
 }
 
 
@@ -174,9 +184,8 @@ def _run(ctx: ObservationContext, wanted: list[str]) -> list[StageOutcome]:
             continue
         outcomes[stage] = run_stage(stage, lambda stage=stage: _one(ctx, stage))
         if outcomes[stage].status == "failed":
-            product = _STAGES[stage][1]
             reason = outcomes[stage].reason
-            run_stage(stage, lambda product=product, reason=reason: _record(ctx, product, reason))
+            run_stage(stage, lambda stage=stage, reason=reason: _record(ctx, stage, reason))
     return list(outcomes.values())
 
 
@@ -184,7 +193,10 @@ def _one(ctx: ObservationContext, stage: str) -> StageOutcome:
     try:
         return _STAGES[stage][0](ctx)
     except NothingToMakeError as reason:
-        ctx.ws.catalogue.record_skip(ctx.id, _STAGES[stage][1], str(reason))
+        if stage == psf_candidates.STAGE:
+            psf_candidates.record_no_candidate(ctx, str(reason))
+        else:
+            ctx.ws.catalogue.record_skip(ctx.id, _STAGES[stage][1], str(reason))
         return StageOutcome(
             stage=stage,
             status="skipped",
@@ -193,6 +205,9 @@ def _one(ctx: ObservationContext, stage: str) -> StageOutcome:
         )
 
 
-def _record(ctx: ObservationContext, product: str, reason: str) -> StageOutcome:
-    ctx.ws.catalogue.record_failure(ctx.id, product, reason)
-    return StageOutcome(stage=product, status="done")
+def _record(ctx: ObservationContext, stage: str, reason: str) -> StageOutcome:
+    if stage == psf_candidates.STAGE:
+        psf_candidates.record_failed_candidate(ctx, reason)
+    else:
+        ctx.ws.catalogue.record_failure(ctx.id, _STAGES[stage][1], reason)
+    return StageOutcome(stage=stage, status="done")

@@ -20,6 +20,7 @@ from roboao_assets.storage.psf_library_file import (
     LibraryChange,
     PsfEntry,
     PsfLibraryError,
+    read_checksums,
     read_library,
     read_psf_candidate,
     write_library,
@@ -81,6 +82,16 @@ class PsfLibrary:
             As `entries`.
         """
         return read_library(self.path, with_modes=False).history
+
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of each star's frame by its observation; reads no pixel.
+
+        Raises
+        ------
+        PsfLibraryError
+            If the file is not a PSF library.
+        """
+        return read_checksums(self.path)
 
     def show(self) -> tuple[dict[str, str | float | datetime | None], ...]:
         """Tell what each star is, without the pixels."""

@@ -210,6 +210,24 @@ def read_library(
     return content
 
 
+def read_checksums(path: Path) -> dict[str, str]:
+    """Return what the table of a library file says of each frame, by observation.
+
+    Raises
+    ------
+    PsfLibraryError
+        If the file is no PSF library.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
+            table = hdus[LIBRARY].data
+            return {unquote(str(row["obs_names"])): str(row["sha256"]) for row in table}
+    except (OSError, KeyError, TypeError, IndexError, ValueError, Warning) as error:
+        raise _unreadable(path, error) from error
+
+
 def write_library(
     path: Path, entries: Sequence[PsfEntry], history: Sequence[LibraryChange]
 ) -> None:
@@ -418,9 +436,7 @@ def _history_columns(history: Sequence[LibraryChange]) -> list[fits.Column]:
     ]
 
 
-def _append_modes(
-    file: BinaryIO, entries: Sequence[PsfEntry], shape: tuple[int, int, int]
-) -> None:
+def _append_modes(file: BinaryIO, entries: Sequence[PsfEntry], shape: tuple[int, int, int]) -> None:
     header = fits.ImageHDU(np.zeros((1, 1, 1), ">f4"), name=MODES).header
     header["NAXIS1"], header["NAXIS2"], header["NAXIS3"] = shape[2], shape[1], shape[0]
     file.write(header.tostring().encode("ascii"))

@@ -26,6 +26,7 @@ OBSERVATION_ASSETS = {
     "bright_star_preview",
     "pca_residual",
     "contrast_curve",
+    "psf_candidate",
 }
 A = "4_351_Yrsa_VIC_lp600_o_20160925_110427.040912"
 B = "24_HD1_VIC_Si_o_20160925_030000.000000"
@@ -70,7 +71,7 @@ def test_the_flow_goes_from_raw_to_summaries(graph):
     for chain in (
         [*flow, "strehl_ratio", "strehl_summary"],
         [*flow, "pca_residual", "contrast_curve", "contrast_summary"],
-        ["psf_library", "pca_residual"],
+        ["psf_library", "pca_residual", "psf_candidate"],
     ):
         assert sorted(chain, key=order.index) == chain
 
@@ -83,6 +84,7 @@ def test_checks_are_there_and_a_partition_each(graph):
         "flat_level",
         "bad_pixel_count",
         "strehl_flag",
+        "references_current",
     }
     assert all(check.partitions_def is not None for check in checks.values())
 
@@ -116,6 +118,7 @@ def test_jobs_take_the_assets_of_their_grain(tmp_path):
         "calibrate_night": NIGHT_ASSETS - {"strehl_summary", "contrast_summary"},
         "reduce_observations": OBSERVATION_ASSETS,
         "summarise_night": {"strehl_summary", "contrast_summary"},
+        "follow_psf_library": {"psf_library"},
     }.items():
         layer = loaded.resolve_job_def(job).asset_layer
         assert {key.to_user_string() for key in layer.executable_asset_keys} == assets

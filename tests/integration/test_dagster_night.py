@@ -97,6 +97,7 @@ def test_checks_were_evaluated(night):
         ("master_flats", "flat_level"),
         ("bad_pixel_mask", "bad_pixel_count"),
         ("strehl_ratio", "strehl_flag"),
+        ("pca_residual", "references_current"),
     ):
         key = dg.AssetCheckKey(dg.AssetKey(asset), name)
         records = night.instance.event_log_storage.get_asset_check_execution_history(key, 10)

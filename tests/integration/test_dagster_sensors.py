@@ -73,6 +73,7 @@ def test_all_sensors_run_by_default(archive):
         "calibrated_nights_failure",
         "reduced_nights_success",
         "reduced_nights_failure",
+        "psf_library_changes",
     }
     assert {s.default_status for s in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
 

@@ -106,6 +106,7 @@ def test_tree(reduced, settings, small_observations):
         expected |= {f"{folder}/frames.txt", f"{folder}/sorted.txt"}
         expected |= {f"{folder}/preview/{name}_{kind}.png" for kind in ("full", "cropped")}
         expected |= {f"{folder}/strehl/{name}_strehl.txt", f"{folder}/strehl/{name}_box.fits"}
+        expected |= {f"summary/psflib/{name}.{suffix}" for suffix in ("fits", "png")}
     there = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     assert expected <= there
     assert not [path for path in there if PARTIAL_PREFIX in path]
