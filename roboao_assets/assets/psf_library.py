@@ -14,7 +14,10 @@ from typing import Any
 import dagster as dg
 
 from roboao_assets.orchestration.night_stage import OWNERS
-from roboao_assets.orchestration.reference_checks import report_references
+from roboao_assets.orchestration.reference_checks import (
+    news_of_references,
+    references_evaluation,
+)
 from roboao_assets.orchestration.resources import CodeLocation
 from roboao_assets.science.errors import ArchiveError
 from roboao_assets.storage.paths import ArchivePaths
@@ -47,11 +50,11 @@ def build_psf_library(location: CodeLocation) -> list[dg.AssetsDefinition]:
         def observe_psf_library(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
             try:
                 metadata, version = _describe(library)
-                stale = [
-                    f"{judgement.observation}: {judgement.sentence}"
-                    for judgement in report_references(context.instance, location)
-                    if not judgement.current
-                ]
+                stale = []
+                for judgement in news_of_references(context.instance, location):
+                    context.log_event(references_evaluation(context.instance, judgement))
+                    if not judgement.current:
+                        stale.append(f"{judgement.observation}: {judgement.sentence}")
             except ArchiveError as error:
                 raise dg.Failure(description=str(error), allow_retries=False) from error
             for sentence in stale[:_MOST_SENTENCES]:

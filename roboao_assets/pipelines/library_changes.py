@@ -194,10 +194,12 @@ def _lost_references(
 def _was_another(name: str, sha256: str, history: Sequence[LibraryChange], made: datetime) -> bool:
     """Whether the frame of a star was another one when the PCA was made."""
     own = [change for change in history if change.obs_name == name]
-    before = [change for change in own if change.date_utc <= made and change.action == "added"]
+    # Of the second of the PCA itself nobody knows: it counts as after it.
+    since = made.replace(microsecond=0)
+    before = [change for change in own if change.date_utc < since and change.action == "added"]
     if before:
         return before[-1].sha256 != sha256
-    # Of before the history was kept there is only what was removed since.
+    # What was there before its first addition on record is told by its first removal.
     gone = [change for change in own if change.action == "removed"]
     return bool(gone) and gone[0].sha256 != sha256
 
