@@ -41,6 +41,10 @@ STAGES = (
     "bright_star_preview",
     "pca_residual",
     "contrast_curve",
+    "faint_star_strehl_ratio",
+    "faint_star_preview",
+    "faint_star_pca_residual",
+    "faint_star_contrast_curve",
     "psf_candidate",
 )
 """In the order of the flow, as `roboao_assets.pipelines.observation` has them."""
@@ -110,6 +114,36 @@ def _specs(location: CodeLocation) -> list[dg.AssetSpec]:
             kinds={"fits", "dask"},
         )
 
+    def measuring(group: str, stack: str, names: tuple[str, ...]) -> list[dg.AssetSpec]:
+        strehl, preview, residual, contrast = names
+        return [
+            spec(
+                strehl,
+                group,
+                [stack],
+                "Strehl ratio with its uncertainty, core and halo radii, FWHM and flag.",
+            ),
+            spec(
+                preview,
+                group,
+                [stack, strehl],
+                "Previews of the stack: the full field, and cropped round the guide star.",
+            ),
+            spec(
+                residual,
+                "high_contrast",
+                [stack, "psf_library"],
+                "Reference-star PSF subtraction by principal components; the companions that "
+                "are left, with their signal-to-noise map.",
+            ),
+            spec(
+                contrast,
+                "high_contrast",
+                [residual],
+                "5-sigma contrast (mag) against separation (arcsec), with noise and throughput.",
+            ),
+        ]
+
     masters = [
         dg.AssetDep(name, partition_mapping=of_night)
         for name in ("raw_night", "master_darks", "master_flats", "bad_pixel_mask")
@@ -129,29 +163,20 @@ def _specs(location: CodeLocation) -> list[dg.AssetSpec]:
             "Stack of an observation of a faint star: frames registered on all of its light, "
             "`<id>_summed.fits`, `<id>_simple_sum.fits`, `shifts.txt`.",
         ),
-        spec(
-            "strehl_ratio",
+        *measuring(
             "bright_star",
-            ["bright_star_stack"],
-            "Strehl ratio with its uncertainty, core and halo radii, FWHM and flag.",
+            "bright_star_stack",
+            ("strehl_ratio", "bright_star_preview", "pca_residual", "contrast_curve"),
         ),
-        spec(
-            "bright_star_preview",
-            "bright_star",
-            ["bright_star_stack", "strehl_ratio"],
-            "Previews of the stack: the full field, and cropped round the guide star.",
-        ),
-        spec(
-            "pca_residual",
-            "high_contrast",
-            ["bright_star_stack", "psf_library"],
-            "Reference-star PSF subtraction by principal components.",
-        ),
-        spec(
-            "contrast_curve",
-            "high_contrast",
-            ["pca_residual"],
-            "5-sigma contrast (mag) against separation (arcsec).",
+        *measuring(
+            "faint_star",
+            "faint_star_stack",
+            (
+                "faint_star_strehl_ratio",
+                "faint_star_preview",
+                "faint_star_pca_residual",
+                "faint_star_contrast_curve",
+            ),
         ),
         spec(
             "psf_candidate",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
+from roboao_assets.pipelines.context import ObservationContext
 from roboao_assets.pipelines.freshness import fingerprint, is_current
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.stack_products import (
@@ -17,7 +17,6 @@ from roboao_assets.pipelines.stack_products import (
     write_together,
 )
 from roboao_assets.science.bright_star import BrightStarStack, StackOptions, stack_bright_star
-from roboao_assets.science.errors import RawDataError
 from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.fits_cards import Card
 from roboao_assets.storage.fits_products import write_image
@@ -98,6 +97,8 @@ def _write_products(
         ),
         *_stack_writers(ctx, stack, common, provenance),
     ]
+    if stack.short_stacks is not None:
+        writers.append(_short_stacks_writer(ctx, stack, [*common, *provenance]))
     if stack.psfs is not None:
         scale: Card = ("PIXSCALE", raw_scale, "arcsec/px")
         writers += _psf_writers(ctx, stack, [*common, scale, *provenance])
@@ -141,6 +142,18 @@ def _stack_writers(
     return writers
 
 
+def _short_stacks_writer(
+    ctx: ObservationContext, stack: BrightStarStack, cards: list[Card]
+) -> tuple:
+    of_cube: list[Card] = [
+        *cards,
+        ("PIXSCALE", ctx.profile.drizzled_scale_arcsec, "arcsec/px"),
+        ("NSTACKS", len(stack.short_stacks), "groups of consecutive frames"),
+    ]
+    path = ctx.ws.paths.short_stacks(ctx.night, ctx.id)
+    return path, partial(write_image, data=stack.short_stacks, cards=of_cube)
+
+
 def _psf_writers(ctx: ObservationContext, stack: BrightStarStack, common: list[Card]) -> list:
     psfs, table, paths = stack.psfs, stack.table, ctx.ws.paths
     chosen: list[Card] = []
@@ -182,25 +195,3 @@ def _write_tables(ctx: ObservationContext, stack: BrightStarStack, cube: FrameCu
     sorted_path = ctx.ws.paths.sorted_table(ctx.night, ctx.id)
     write_text_whole(sorted_path, "\n".join(rows) + "\n")
     return [frames_path, sorted_path]
-
-
-def require_stack(ctx: ObservationContext) -> dict[str, Any]:
-    """What the catalogue has of the stack.
-
-    Raises
-    ------
-    NothingToMakeError
-        If the observation has no stack, by its class.
-    RawDataError
-        If the stack has not been made.
-    """
-    record = ctx.product(PIPELINE)
-    if not record.get("classified_as"):
-        raise RawDataError(
-            f"{ctx.id} has no bright-star stack yet: materialise bright_star_stack first"
-        )
-    if not record.get("lock_position"):
-        raise NothingToMakeError(
-            f"there is no stack of {ctx.id} (class {record['classified_as']}): {record['reason']}"
-        )
-    return record

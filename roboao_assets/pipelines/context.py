@@ -30,6 +30,8 @@ class ObservationContext:
     profile: InstrumentProfile
     frames: ObservationFrames
     force: bool = False
+    # What a stage leaves for later ones of this task, by a name of its own.
+    memory: dict[str, Any] = field(default_factory=dict)
     _images: dict[Path, tuple[NDArray[np.float32], fits.Header]] = field(default_factory=dict)
 
     @property

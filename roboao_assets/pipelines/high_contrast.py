@@ -1,256 +1,151 @@
-"""High contrast: the PCA residual and the contrast curve of an observation."""
+"""High contrast: the PCA residual, the companions in it, and the contrast curve of a stack."""
 
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
-from roboao_assets.pipelines.bright_star import PIPELINE, require_stack
-from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
+from roboao_assets.pipelines.context import ObservationContext
+from roboao_assets.pipelines.contrast_pictures import night_median, publish_contrast_picture
 from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
-from roboao_assets.pipelines.previews import (
+from roboao_assets.pipelines.reference_stars import ChosenSubtraction, choose_subtraction
+from roboao_assets.pipelines.residual_pictures import (
     CandidateMark,
-    contrast_curve_plot,
     residual_preview,
+    snr_map_preview,
 )
-from roboao_assets.science.errors import NoReferencesError
+from roboao_assets.pipelines.stack_products import observation_cards, write_together
+from roboao_assets.pipelines.stacks import StackKind
 from roboao_assets.science.high_contrast import (
     Candidate,
-    PreparedPsf,
-    choose_references,
+    ContrastCurve,
+    Detection,
     contrast_at,
     contrast_curve,
     detect_candidates,
-    prepare_psf,
-    subtract_reference_pca,
 )
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole
+from roboao_assets.storage.fits_cards import Card
 from roboao_assets.storage.fits_products import provenance_cards, write_image
-from roboao_assets.storage.psf_library import PsfEntry, PsfLibrary
+from roboao_assets.storage.psf_library import PsfLibrary
 
 # Separation at which the summary tables tell the contrast.
 SUMMARY_SEPARATION_ARCSEC = 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Prepared:
-    """The star's box and its references, chosen from the library."""
+def make_residual(ctx: ObservationContext, kind: StackKind) -> StageOutcome:
+    """Subtract the library's references from a stack's star, and search what is left.
 
-    star: PreparedPsf
-    references: NDArray[np.float32]
-    reference_names: list[str]
-    reference_fingerprints: list[str]
-    correlations: list[float]
-
-
-def library_candidate(ctx: ObservationContext) -> PsfEntry:
-    """The observation's PSF as an entry for the library.
-
-    Raises
-    ------
-    NothingToMakeError
-        If the observation has no stack, or is of a class that is no candidate.
+    Makes `<id>_pca.fits`, the signal-to-noise map `<id>_snr.fits`, `<id>_candidates.ecsv` and
+    the pictures.
     """
-    stack = require_stack(ctx)
-    if stack["classified_as"] in {"zero_flux", "failed"} or ctx.exposure.name.program == "24":
-        raise NothingToMakeError(
-            f"{ctx.id} is no candidate for the PSF library: its class is "
-            f"{stack['classified_as']}, its program {ctx.exposure.name.program} "
-            f"(zero_flux, failed and program 24 are excluded)"
+    paths = ctx.ws.paths
+    inputs = _inputs(ctx, kind, kind.residual)
+    record = ctx.product(f"{kind.pipeline}.pca")
+    if _is_current(ctx, record, inputs):
+        return StageOutcome(
+            stage=kind.residual, status="unchanged", fingerprint=record["fingerprint"]
         )
-    strehl = ctx.product(f"{PIPELINE}.strehl")
-    prepared = _prepare(ctx, stack)
-    return PsfEntry(
-        obs_name=ctx.id,
-        obj_name=ctx.exposure.name.object_name,
-        filter_name=ctx.exposure.name.filter_name,
-        telescope=ctx.profile.telescope,
-        strehl_percent=float(strehl.get("ratio_percent", np.nan)),
-        frame=prepared.frame,
-        preparation=prepared.preparation,
-    )
-
-
-def _prepare(ctx: ObservationContext, stack: dict[str, Any]) -> PreparedPsf:
-    options = ctx.ws.settings.high_contrast
-    image, _ = ctx.image(ctx.ws.paths.stack(ctx.night, ctx.id, 100))
-    x, y = stack["lock_position"]
-    return prepare_psf(
-        image,
-        x,
-        y,
-        ctx.profile.strehl_box_half_px,
-        highpass=options.highpass,
-        highpass_coefficient=options.highpass_coefficient,
-        highpass_planes=options.highpass_planes,
-        max_recentre_px=options.max_recentre_px,
-    )
-
-
-def _prepare_with_references(ctx: ObservationContext, stack: dict[str, Any]) -> _Prepared:
-    entries = PsfLibrary(ctx.ws.paths.psf_library).entries()
-    if not entries:
-        raise NothingToMakeError(
-            f"the PSF library {ctx.ws.paths.psf_library} is empty: add the PSFs of single stars "
-            f"with `roboao psf-library add`"
+    chosen = choose_subtraction(ctx, kind)
+    identity = fingerprint(kind.residual, inputs, chosen.names, chosen.checksums)
+    detection = _detect(ctx, kind, chosen)
+    written = _write_images(ctx, kind, chosen, detection, identity)
+    table = paths.pca(ctx.night, ctx.id, kind.pipeline, "candidates.ecsv")
+    write_text_whole(table, _candidates_text(detection.candidates))
+    pictures = _draw(ctx, chosen, detection)
+    for name, picture in pictures.items():
+        written.append(paths.pca(ctx.night, ctx.id, kind.pipeline, f"{name}.png"))
+        write_bytes_whole(written[-1], picture)
+        ctx.ws.catalogue.put_image(
+            f"{ctx.id}/{kind.pipeline}/{name}", picture, night=ctx.night, observation=ctx.id
         )
-    star = _prepare(ctx, stack)
-    try:
-        indices, correlations = choose_references(
-            star.frame,
-            np.array([e.frame for e in entries]),
-            [e.obj_name for e in entries],
-            [e.filter_name for e in entries],
-            [e.telescope for e in entries],
-            object_name=ctx.exposure.name.object_name,
-            filter_name=ctx.exposure.name.filter_name,
-            telescope=ctx.profile.telescope,
-            number=ctx.ws.settings.high_contrast.references,
-            library_preparations=[e.preparation for e in entries],
-            preparation=star.preparation,
-        )
-    except NoReferencesError as error:
-        raise NothingToMakeError(str(error)) from error
-    chosen = [entries[i] for i in indices]
-    return _Prepared(
-        star=star,
-        references=np.array([e.frame for e in chosen]),
-        reference_names=[e.obs_name for e in chosen],
-        reference_fingerprints=[e.sha256 for e in chosen],
-        correlations=[float(c) for c in correlations],
-    )
-
-
-def make_residual(ctx: ObservationContext) -> StageOutcome:
-    """Subtract the library's references from the star: `<id>_pca.fits` and its picture."""
-    paths, options = ctx.ws.paths, ctx.ws.settings.high_contrast
-    stack = require_stack(ctx)
-    prepared = _prepare_with_references(ctx, stack)
-    identity = _identity("pca_residual", ctx, stack, prepared)
-    record = ctx.product(f"{PIPELINE}.pca")
-    if not ctx.force and is_current(record, identity, paths.root):
-        return StageOutcome(stage="pca_residual", status="unchanged", fingerprint=identity)
-    result = subtract_reference_pca(prepared.star.frame, prepared.references, options.components)
-    path = paths.pca(ctx.night, ctx.id, PIPELINE, "pca.fits")
-    cards = [
-        ("NREF", len(prepared.references), "reference PSFs"),
-        ("NCOMP", result.components, "principal components subtracted"),
-        ("PIXSCALE", ctx.profile.drizzled_scale_arcsec, "arcsec/px"),
-        ("PREPARED", prepared.star.preparation, "what was done to the frame before"),
-    ]
-    for number, (name, correlation) in enumerate(
-        zip(prepared.reference_names, prepared.correlations, strict=True), start=1
-    ):
-        cards.append((f"REF{number}", name, "reference"))
-        cards.append((f"REFCOR{number}", correlation, "its Pearson correlation"))
-    cards += provenance_cards(
-        stage="pca_residual",
-        raw=(),
-        calibration=(),
-        settings_fingerprint=options.fingerprint(),
-        fingerprint=identity,
-    )
-    write_image(path, result.residual, cards)
-    candidates = detect_candidates(
-        prepared.star.frame,
-        result.basis,
-        prepared.star.fwhm_px,
-        ctx.profile,
-        snr_threshold=options.sigma,
-    )
-    table = paths.pca(ctx.night, ctx.id, PIPELINE, "candidates.ecsv")
-    write_text_whole(table, _candidates_text(candidates))
-    picture = residual_preview(
-        result.residual,
-        plate_scale_arcsec=ctx.profile.drizzled_scale_arcsec,
-        title=ctx.exposure.name.object_name,
-        candidates=[
-            CandidateMark(x=c.x, y=c.y, label=f"{c.separation_arcsec:.2f}″ Δ{c.contrast_mag:.1f}")
-            for c in candidates
-        ],
-        east_is_left=ctx.profile.east_is_left,
-        y_axis_pa_deg=ctx.profile.y_axis_pa_deg,
-    )
-    picture_path = _publish_picture(ctx, "pca", picture)
     ctx.ws.catalogue.publish(
         ctx.id,
-        f"{PIPELINE}.pca",
+        f"{kind.pipeline}.pca",
         {
-            "lock_position": list(stack["lock_position"]),
+            "lock_position": list(kind.require(ctx)["lock_position"]),
             "library_psf_id_corr": [
-                list(pair)
-                for pair in zip(prepared.reference_names, prepared.correlations, strict=True)
+                list(pair) for pair in zip(chosen.names, chosen.correlations, strict=True)
             ],
-            "components": result.components,
-            "candidates": [asdict(candidate) for candidate in candidates],
-            **product_record(paths.root, identity, [path, table, picture_path]),
+            "components": chosen.components.number,
+            "candidates": [asdict(candidate) for candidate in detection.candidates],
+            "snr_threshold": ctx.ws.settings.high_contrast.candidate_snr,
+            "false_alarms_expected": detection.false_alarms,
+            "inputs": inputs,
+            **product_record(paths.root, identity, [*written, table]),
         },
     )
-    ctx.ws.catalogue.publish(ctx.id, f"{PIPELINE}.pca.preview", {})
+    ctx.ws.catalogue.publish(ctx.id, f"{kind.pipeline}.pca.preview", {})
     return StageOutcome(
-        stage="pca_residual",
+        stage=kind.residual,
         status="done",
         fingerprint=identity,
-        reason=result.note,
         metadata={
-            "references": len(prepared.references),
-            "candidates": len(candidates),
-            "best_correlation": max(prepared.correlations),
+            "references": len(chosen.names),
+            "components": chosen.components.number,
+            "best_correlation": max(chosen.correlations),
+            "candidates": len(detection.candidates),
+            "false_alarms_expected": detection.false_alarms,
         },
-        preview_png=picture,
+        preview_png=pictures["pca"],
     )
 
 
-def make_contrast_curve(ctx: ObservationContext) -> StageOutcome:
-    """Measure the contrast curve: `<id>_contrast_curve.txt` and its plot."""
-    paths, options = ctx.ws.paths, ctx.ws.settings.high_contrast
-    stack = require_stack(ctx)
-    prepared = _prepare_with_references(ctx, stack)
-    identity = _identity("contrast_curve", ctx, stack, prepared)
-    record = ctx.product(f"{PIPELINE}.pca")
-    if not ctx.force and is_current(record.get("contrast"), identity, paths.root):
-        return StageOutcome(stage="contrast_curve", status="unchanged", fingerprint=identity)
+def make_contrast_curve(ctx: ObservationContext, kind: StackKind) -> StageOutcome:
+    """Measure the contrast curve: `<id>_contrast_curve.txt`, `.ecsv` and its plot."""
+    ws, paths, options = ctx.ws, ctx.ws.paths, ctx.ws.settings.high_contrast
+    inputs = _inputs(ctx, kind, kind.contrast)
+    record = ctx.product(f"{kind.pipeline}.pca").get("contrast") or {}
+    if _is_current(ctx, record, inputs):
+        return StageOutcome(
+            stage=kind.contrast, status="unchanged", fingerprint=record["fingerprint"]
+        )
+    chosen = choose_subtraction(ctx, kind)
+    identity = fingerprint(kind.contrast, inputs, chosen.names, chosen.checksums)
     curve = contrast_curve(
-        prepared.star.frame,
-        prepared.references,
-        components=options.components,
-        fwhm_px=prepared.star.fwhm_px,
+        chosen.star.frame,
+        chosen.components,
+        fwhm_px=chosen.star.fwhm_px,
         plate_scale_arcsec=ctx.profile.drizzled_scale_arcsec,
         sigma=options.sigma,
+        companions=_detect(ctx, kind, chosen).companions,
+        threads=ws.settings.threads,
     )
-    table = paths.pca(ctx.night, ctx.id, PIPELINE, "contrast_curve.txt")
-    rows = ['# separation["] contrast[mag]']
-    rows += [
-        f"{separation:.5f} {magnitude:.4f}"
-        for separation, magnitude in zip(curve.separation_arcsec, curve.contrast_mag, strict=True)
-    ]
-    write_text_whole(table, "\n".join(rows) + "\n")
-    picture = contrast_curve_plot(
-        curve.separation_arcsec,
-        curve.contrast_mag,
-        title=ctx.exposure.name.object_name,
-        sigma=options.sigma,
+    text, table = (
+        paths.pca(ctx.night, ctx.id, kind.pipeline, f"contrast_curve.{suffix}")
+        for suffix in ("txt", "ecsv")
     )
-    picture_path = _publish_picture(ctx, "contrast_curve", picture)
+    write_text_whole(text, _curve_text(curve))
+    write_text_whole(table, _curve_table(curve))
     at_summary = contrast_at(curve, SUMMARY_SEPARATION_ARCSEC)
-    ctx.ws.catalogue.publish(
+    ws.catalogue.publish(
         ctx.id,
-        f"{PIPELINE}.pca",
+        f"{kind.pipeline}.pca",
         {
             "contrast_curve": [curve.separation_arcsec.tolist(), curve.contrast_mag.tolist()],
             "contrast_1_arcsec_mag": at_summary if np.isfinite(at_summary) else None,
-            "contrast": product_record(paths.root, identity, [table, picture_path]),
+            "contrast": {
+                "inputs": inputs,
+                **product_record(paths.root, identity, [text, table]),
+            },
         },
+    )
+    picture = publish_contrast_picture(
+        ws,
+        ctx.night,
+        ctx.id,
+        kind.pipeline,
+        ws.catalogue.observation(ctx.id),
+        night_median(ws, ctx.night, ctx.exposure.name.filter_name),
     )
     metadata = {"contrast_1_arcsec_mag": at_summary} if np.isfinite(at_summary) else {}
     return StageOutcome(
-        stage="contrast_curve",
+        stage=kind.contrast,
         status="done",
         fingerprint=identity,
         metadata=metadata,
@@ -258,8 +153,120 @@ def make_contrast_curve(ctx: ObservationContext) -> StageOutcome:
     )
 
 
+def _inputs(ctx: ObservationContext, kind: StackKind, stage: str) -> str:
+    """Identity of all that a stage may look at: known before anything is read or prepared."""
+    return fingerprint(
+        stage,
+        kind.require(ctx)["fingerprint"],
+        PsfLibrary(ctx.ws.paths.psf_library).checksums(),
+        ctx.ws.settings.high_contrast.fingerprint(),
+        ctx.profile.name,
+    )
+
+
+def _is_current(ctx: ObservationContext, record: dict[str, Any], inputs: str) -> bool:
+    return (
+        not ctx.force
+        and record.get("inputs") == inputs
+        and is_current(record, record["fingerprint"], ctx.ws.paths.root)
+    )
+
+
+def _detect(ctx: ObservationContext, kind: StackKind, chosen: ChosenSubtraction) -> Detection:
+    """Search the residual for companions; once a task."""
+    name = f"{kind.pipeline}: detection"
+    if name not in ctx.memory:
+        ctx.memory[name] = detect_candidates(
+            chosen.star.frame,
+            chosen.components,
+            chosen.star.fwhm_px,
+            ctx.profile,
+            snr_threshold=ctx.ws.settings.high_contrast.candidate_snr,
+        )
+    return ctx.memory[name]
+
+
+def _write_images(
+    ctx: ObservationContext,
+    kind: StackKind,
+    chosen: ChosenSubtraction,
+    detection: Detection,
+    identity: str,
+) -> list:
+    options = ctx.ws.settings.high_contrast
+    cards = [
+        *observation_cards(ctx),
+        *_subtraction_cards(ctx, chosen),
+        ("SNRLIMIT", options.candidate_snr, "signal-to-noise of a candidate"),
+        ("NCAND", len(detection.candidates), "candidates found"),
+        ("FALSEEXP", detection.false_alarms, "candidates expected of noise alone"),
+        *provenance_cards(
+            stage=kind.residual,
+            raw=(),
+            calibration=(),
+            settings_fingerprint=options.fingerprint(),
+            fingerprint=identity,
+        ),
+    ]
+    residual = chosen.components.subtract(chosen.star.frame).astype(np.float32)
+    significance = detection.significance.snr.astype(np.float32)
+    unit: Card = ("BUNIT", "", "signal-to-noise ratio")
+    images = {"pca.fits": (residual, cards), "snr.fits": (significance, [*cards, unit])}
+    return write_together(
+        [
+            (
+                ctx.ws.paths.pca(ctx.night, ctx.id, kind.pipeline, name),
+                partial(write_image, data=image, cards=of_image),
+            )
+            for name, (image, of_image) in images.items()
+        ]
+    )
+
+
+def _subtraction_cards(ctx: ObservationContext, chosen: ChosenSubtraction) -> list[Card]:
+    scale = ctx.profile.drizzled_scale_arcsec
+    inner, outer = (radius * scale for radius in chosen.annulus_px)
+    cards: list[Card] = [
+        ("PIXSCALE", scale, "arcsec/px"),
+        ("FWHM", chosen.star.fwhm_px * scale, "resolution element (arcsec)"),
+        ("PREPARED", chosen.star.preparation, "what was done to the frame before"),
+        ("NREF", len(chosen.names), "reference stars"),
+        ("NCOMP", chosen.components.number, "principal components subtracted"),
+        ("PCAANN", chosen.components.annulus_px * scale, "annuli of the PCA (arcsec), 0: none"),
+        ("CORRIN", inner, "frames are compared from here (arcsec)"),
+        ("CORROUT", outer, "to here"),
+        ("TUNEGAIN", chosen.gain_mag, "over one component of one reference (mag)"),
+    ]
+    for number, (name, correlation) in enumerate(
+        zip(chosen.names, chosen.correlations, strict=True), start=1
+    ):
+        cards.append((f"REF{number}", name, "reference"))
+        cards.append((f"REFCOR{number}", correlation, "its Pearson correlation"))
+    return cards
+
+
+def _draw(
+    ctx: ObservationContext, chosen: ChosenSubtraction, detection: Detection
+) -> dict[str, bytes]:
+    marks = [CandidateMark(**asdict(candidate)) for candidate in detection.candidates]
+    shared = {
+        "plate_scale_arcsec": ctx.profile.drizzled_scale_arcsec,
+        "title": ctx.exposure.name.object_name,
+        "candidates": marks,
+        "east_is_left": ctx.profile.east_is_left,
+        "y_axis_pa_deg": ctx.profile.y_axis_pa_deg,
+        "fwhm_px": chosen.star.fwhm_px,
+    }
+    residual = chosen.components.subtract(chosen.star.frame).astype(np.float32)
+    threshold = ctx.ws.settings.high_contrast.candidate_snr
+    return {
+        "pca": residual_preview(residual, **shared),
+        "snr_map": snr_map_preview(detection.significance.snr, threshold=threshold, **shared),
+    }
+
+
 def _candidates_text(candidates: Sequence[Candidate]) -> str:
-    """The candidates as ECSV; no rows where there are none."""
+    """The candidates as ECSV, the most significant first; no rows where there are none."""
     columns = {
         "sep_arcsec": [c.separation_arcsec for c in candidates],
         "pa_deg": [c.pa_deg for c in candidates],
@@ -269,32 +276,51 @@ def _candidates_text(candidates: Sequence[Candidate]) -> str:
         "x": [c.x for c in candidates],
         "y": [c.y for c in candidates],
     }
-    table = Table(columns, dtype=[float] * len(columns))
     units = {"sep_arcsec": "arcsec", "pa_deg": "deg", "dmag": "mag", "x": "pixel", "y": "pixel"}
-    for name, unit in units.items():
-        table[name].unit = unit
+    table = Table(columns, dtype=[float] * len(columns), units=units)
+    table["fap"].description = "that noise gives a peak as significant anywhere in the frame"
+    return _ecsv(table)
+
+
+def _curve_text(curve: ContrastCurve) -> str:
+    rows = ['# separation["] contrast[mag]']
+    rows += [
+        f"{separation:.5f} {magnitude:.4f}"
+        for separation, magnitude in zip(curve.separation_arcsec, curve.contrast_mag, strict=True)
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _curve_table(curve: ContrastCurve) -> str:
+    table = Table(
+        {
+            "separation_arcsec": curve.separation_arcsec,
+            "contrast_mag": curve.contrast_mag,
+            "blind_contrast_mag": curve.blind_contrast_mag,
+            "noise": curve.noise,
+            "throughput": curve.throughput,
+            "apertures": curve.apertures,
+        },
+        units={"separation_arcsec": "arcsec", "contrast_mag": "mag", "blind_contrast_mag": "mag"},
+    )
+    descriptions = {
+        "contrast_mag": "noise of all apertures of the ring",
+        "blind_contrast_mag": "noise of the other apertures alone, as a search has it",
+        "noise": "of an aperture's flux, in units of the frame",
+        "throughput": "part of a companion's flux that the subtraction leaves",
+        "apertures": "that the noise was measured in",
+    }
+    for name, words in descriptions.items():
+        table[name].description = words
+    table.meta = {
+        "sigma": curve.sigma,
+        "fwhm_px": curve.fwhm_px,
+        "star_flux": curve.star_flux,
+    }
+    return _ecsv(table)
+
+
+def _ecsv(table: Table) -> str:
     text = io.StringIO()
     table.write(text, format="ascii.ecsv")
     return text.getvalue()
-
-
-def _identity(
-    stage: str, ctx: ObservationContext, stack: dict[str, Any], prepared: _Prepared
-) -> str:
-    return fingerprint(
-        stage,
-        stack["fingerprint"],
-        prepared.reference_names,
-        prepared.reference_fingerprints,
-        ctx.ws.settings.high_contrast.fingerprint(),
-        ctx.profile.name,
-    )
-
-
-def _publish_picture(ctx: ObservationContext, kind: str, picture: bytes) -> Path:
-    path = ctx.ws.paths.pca(ctx.night, ctx.id, PIPELINE, f"{kind}.png")
-    write_bytes_whole(path, picture)
-    ctx.ws.catalogue.put_image(
-        f"{ctx.id}/{PIPELINE}/{kind}", picture, night=ctx.night, observation=ctx.id
-    )
-    return path

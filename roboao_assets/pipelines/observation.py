@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from roboao_assets.pipelines import (
     bright_star,
@@ -15,6 +16,7 @@ from roboao_assets.pipelines.context import NothingToMakeError, ObservationConte
 from roboao_assets.pipelines.frames import FrameProgress, ObservationFrames
 from roboao_assets.pipelines.freshness import fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.stacks import BRIGHT_STAR, FAINT_STAR, StackKind
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
 from roboao_assets.science.errors import RawDataError
 from roboao_assets.storage.raw_night import RawExposure, read_night
@@ -22,33 +24,46 @@ from roboao_assets.storage.settings import Settings
 
 Stage = Callable[[ObservationContext], StageOutcome]
 
+
+def _measuring(kind: StackKind) -> dict[str, tuple[Stage, str]]:
+    """Stages that measure and draw a stack."""
+    product = kind.pipeline
+    return {
+        kind.strehl: (partial(star_measures.make_strehl, kind=kind), f"{product}.strehl"),
+        kind.preview: (partial(star_measures.make_preview, kind=kind), f"{product}.preview"),
+        kind.residual: (partial(high_contrast.make_residual, kind=kind), f"{product}.pca"),
+        kind.contrast: (partial(high_contrast.make_contrast_curve, kind=kind), f"{product}.pca"),
+    }
+
+
 # In the order of the flow, with the product of the catalogue that keeps their failures; those
 # of a PSF candidate stand in the night's document. It comes last: what the PCA finds beside
 # the star is part of its quality.
 _STAGES: dict[str, tuple[Stage, str]] = {
-    "bright_star_stack": (bright_star.make_stack, "bright_star"),
-    "faint_star_stack": (faint_star.make_stack, "faint_star"),
-    "strehl_ratio": (star_measures.make_strehl, "bright_star.strehl"),
-    "bright_star_preview": (star_measures.make_preview, "bright_star.preview"),
-    "pca_residual": (high_contrast.make_residual, "bright_star.pca"),
-    "contrast_curve": (high_contrast.make_contrast_curve, "bright_star.pca"),
+    BRIGHT_STAR.stack: (bright_star.make_stack, "bright_star"),
+    FAINT_STAR.stack: (faint_star.make_stack, "faint_star"),
+    **_measuring(BRIGHT_STAR),
+    **_measuring(FAINT_STAR),
     psf_candidates.STAGE: (psf_candidates.make_candidate, ""),
 }
 OBSERVATION_STAGES = tuple(_STAGES)
 # Stages that work on the raw frames; after them the memory is given back.
-_FRAME_STAGES = ("bright_star_stack", "faint_star_stack")
+_FRAME_STAGES = (BRIGHT_STAR.stack, FAINT_STAR.stack)
 
 # What an owner claims of an observation.
 CLAIM = "reduction"
 
 # What a stage cannot do without. The previews only gain by a Strehl ratio.
 _NEEDS = {
-    "strehl_ratio": ("bright_star_stack",),
-    "bright_star_preview": ("bright_star_stack",),
-    "pca_residual": ("bright_star_stack",),
-    "contrast_curve": ("bright_star_stack", "pca_residual"),
-    psf_candidates.STAGE: ("bright_star_stack", "strehl_ratio"),
-}
+    need: needs
+    for kind in (BRIGHT_STAR, FAINT_STAR)
+    for need, needs in {
+        kind.strehl: (kind.stack,),
+        kind.preview: (kind.stack,),
+        kind.residual: (kind.stack,),
+        kind.contrast: (kind.stack, kind.residual),
+    }.items()
+} | {psf_candidates.STAGE: (BRIGHT_STAR.stack, BRIGHT_STAR.strehl)}
 
 
 def reduce_observation(

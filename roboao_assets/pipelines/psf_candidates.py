@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from roboao_assets.pipelines.bright_star import PIPELINE, require_stack
+from roboao_assets.pipelines.bright_star import PIPELINE
 from roboao_assets.pipelines.candidate_preview import candidate_preview
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
 from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
-from roboao_assets.pipelines.high_contrast import library_candidate
+from roboao_assets.pipelines.reference_stars import library_candidate
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.sky_picture import Sky
+from roboao_assets.pipelines.stacks import BRIGHT_STAR
 from roboao_assets.pipelines.workspace import open_workspace
 from roboao_assets.science.errors import FitFailedError, RawDataError, ScienceError
 from roboao_assets.science.star_quality import elongation, find_second_peak, measure_core
@@ -48,7 +49,7 @@ def make_candidate(ctx: ObservationContext) -> StageOutcome:
     """
     ws, paths = ctx.ws, ctx.ws.paths
     _check_program(ctx)
-    stack = require_stack(ctx)
+    stack = BRIGHT_STAR.require(ctx)
     _check_class(ctx, stack["classified_as"])
     strehl, pca = ctx.product(f"{PIPELINE}.strehl"), ctx.product(f"{PIPELINE}.pca")
     seen = _companions_of_pca(pca)

@@ -3,30 +3,30 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from roboao_assets.pipelines.bright_star import PIPELINE, require_stack
 from roboao_assets.pipelines.context import ObservationContext
 from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.previews import cropped_preview, full_preview
+from roboao_assets.pipelines.stacks import StackKind
 from roboao_assets.science.strehl import StrehlMeasurement, measure_strehl
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole
 from roboao_assets.storage.fits_products import provenance_cards, write_image
 
 
-def make_strehl(ctx: ObservationContext) -> StageOutcome:
-    """Measure the Strehl ratio in `100p.fits`; write the table and the box."""
+def make_strehl(ctx: ObservationContext, kind: StackKind) -> StageOutcome:
+    """Measure the Strehl ratio of a stack's star; write the table and the box."""
     ws, paths = ctx.ws, ctx.ws.paths
-    stack = require_stack(ctx)
-    identity = fingerprint("strehl_ratio", stack["fingerprint"], ctx.profile.name)
-    record = ctx.product(f"{PIPELINE}.strehl")
+    stack = kind.require(ctx)
+    identity = fingerprint(kind.strehl, stack["fingerprint"], ctx.profile.name)
+    record = ctx.product(f"{kind.pipeline}.strehl")
     if not ctx.force and is_current(record, identity, paths.root):
         return StageOutcome(
-            stage="strehl_ratio",
+            stage=kind.strehl,
             status="unchanged",
             fingerprint=identity,
             metadata={"strehl_percent": record["ratio_percent"], "flag": record["flag"]},
         )
-    image, _ = ctx.image(paths.stack(ctx.night, ctx.id, 100))
+    image, _ = ctx.image(kind.path(ctx))
     x, y = stack["lock_position"]
     strehl = measure_strehl(
         image,
@@ -36,9 +36,9 @@ def make_strehl(ctx: ObservationContext) -> StageOutcome:
         ctx.exposure.name.filter_name,
         pixfrac=ctx.profile.drizzle_pixfrac,
     )
-    table = paths.strehl_table(ctx.night, ctx.id, PIPELINE)
+    table = paths.strehl_table(ctx.night, ctx.id, kind.pipeline)
     write_text_whole(table, _strehl_text(strehl))
-    box = paths.strehl_box(ctx.night, ctx.id, PIPELINE)
+    box = paths.strehl_box(ctx.night, ctx.id, kind.pipeline)
     write_image(
         box,
         strehl.box,
@@ -48,7 +48,7 @@ def make_strehl(ctx: ObservationContext) -> StageOutcome:
             ("STREHLUN", strehl.uncorrected_percent, "not corrected for the sampling"),
             ("PIXSCALE", ctx.profile.drizzled_scale_arcsec, "arcsec/px"),
             *provenance_cards(
-                stage="strehl_ratio",
+                stage=kind.strehl,
                 raw=(),
                 calibration=(),
                 settings_fingerprint="",
@@ -58,7 +58,7 @@ def make_strehl(ctx: ObservationContext) -> StageOutcome:
     )
     ws.catalogue.publish(
         ctx.id,
-        f"{PIPELINE}.strehl",
+        f"{kind.pipeline}.strehl",
         {
             "lock_position": [strehl.x, strehl.y],
             "ratio_percent": strehl.ratio_percent,
@@ -72,7 +72,7 @@ def make_strehl(ctx: ObservationContext) -> StageOutcome:
         },
     )
     return StageOutcome(
-        stage="strehl_ratio",
+        stage=kind.strehl,
         status="done",
         fingerprint=identity,
         metadata={
@@ -94,16 +94,16 @@ def _strehl_text(s: StrehlMeasurement) -> str:
     )
 
 
-def make_preview(ctx: ObservationContext) -> StageOutcome:
-    """Draw the full and the cropped preview of `100p.fits`."""
+def make_preview(ctx: ObservationContext, kind: StackKind) -> StageOutcome:
+    """Draw the full and the cropped preview of a stack."""
     ws, paths = ctx.ws, ctx.ws.paths
-    stack = require_stack(ctx)
-    strehl = ctx.product(f"{PIPELINE}.strehl")
-    identity = fingerprint("bright_star_preview", stack["fingerprint"], strehl.get("fingerprint"))
-    record = ctx.product(f"{PIPELINE}.preview")
+    stack = kind.require(ctx)
+    strehl = ctx.product(f"{kind.pipeline}.strehl")
+    identity = fingerprint(kind.preview, stack["fingerprint"], strehl.get("fingerprint"))
+    record = ctx.product(f"{kind.pipeline}.preview")
     if not ctx.force and is_current(record, identity, paths.root):
-        return StageOutcome(stage="bright_star_preview", status="unchanged", fingerprint=identity)
-    image, _ = ctx.image(paths.stack(ctx.night, ctx.id, 100))
+        return StageOutcome(stage=kind.preview, status="unchanged", fingerprint=identity)
+    image, _ = ctx.image(kind.path(ctx))
     x, y = stack["lock_position"]
     scale = ctx.profile.drizzled_scale_arcsec
     pictures = {
@@ -130,12 +130,12 @@ def make_preview(ctx: ObservationContext) -> StageOutcome:
             flag=strehl.get("flag", ""),
         ),
     }
-    written = publish_pictures(ctx, PIPELINE, pictures)
+    written = publish_pictures(ctx, kind.pipeline, pictures)
     ws.catalogue.publish(
-        ctx.id, f"{PIPELINE}.preview", product_record(paths.root, identity, written)
+        ctx.id, f"{kind.pipeline}.preview", product_record(paths.root, identity, written)
     )
     return StageOutcome(
-        stage="bright_star_preview",
+        stage=kind.preview,
         status="done",
         fingerprint=identity,
         preview_png=pictures["cropped"],

@@ -18,7 +18,9 @@ from roboao_assets.science.frame_psfs import FramePsfs, summarise_psfs
 from roboao_assets.science.guide_boxes import cut_guide_boxes
 from roboao_assets.science.guide_star import GuideStar, find_guide_star
 from roboao_assets.science.instrument import InstrumentProfile
+from roboao_assets.science.psf_preparation import PREPARATION_MARGIN_PX
 from roboao_assets.science.registration import FrameMeasures, measure_frames
+from roboao_assets.science.short_stacks import stack_in_groups
 from roboao_assets.science.stack_flags import StackFlag, identical_frames
 from roboao_assets.science.star_stack import drizzle_on_star
 
@@ -45,6 +47,7 @@ class StackOptions:
     snr_aperture_px: int = 5
     min_flux_fraction: float = 0.3
     registration_rounds: int = 1
+    short_stacks: int = 25
     threads: int = 1
 
 
@@ -120,6 +123,8 @@ class BrightStarStack:
         Frames with a cosmic ray in the box round the guide star.
     psfs : FramePsfs or None
         The guide star in single frames.
+    short_stacks : ndarray of float32, shape (g, y, x), or None
+        A bright guide star in groups of consecutive frames; see `short_stacks.stack_in_groups`.
     flags : tuple of StackFlag
         What to know before it is trusted.
     """
@@ -137,6 +142,7 @@ class BrightStarStack:
     peak_snr: float = 0.0
     cosmic_ray_frames: int = 0
     psfs: FramePsfs | None = None
+    short_stacks: NDArray[np.float32] | None = None
     flags: tuple[StackFlag, ...] = ()
 
 
@@ -338,28 +344,34 @@ def _drizzle(exposure: _Exposure, found: BrightStarStack) -> BrightStarStack:
     x, y = table.x[order], table.y[order]
     counts = {p: max(1, round(len(order) * p / 100)) for p in exposure.options.selections_percent}
     boundaries = sorted(set(counts.values()))
-    made = drizzle_on_star(
+    motion_px = max(float(np.abs(p - np.median(p)).max()) for p in (x, y))
+    ceiling = frame_ceiling(
         exposure.frames,
-        order,
-        x,
-        y,
-        counts=boundaries,
-        bias=table.bias,
-        ceiling=frame_ceiling(
-            exposure.frames,
-            table.bias,
-            found.sum_image,
-            exposure.calibration,
-            order=order,
-            motion_px=max(float(np.abs(p - np.median(p)).max()) for p in (x, y)),
-        ),
-        calibration=exposure.calibration,
-        profile=exposure.profile,
-        threads=exposure.options.threads,
+        table.bias,
+        found.sum_image,
+        exposure.calibration,
+        order=order,
+        motion_px=motion_px,
     )
+    shared = {
+        "bias": table.bias,
+        "ceiling": ceiling,
+        "calibration": exposure.calibration,
+        "profile": exposure.profile,
+        "threads": exposure.options.threads,
+    }
+    made = drizzle_on_star(exposure.frames, order, x, y, counts=boundaries, **shared)
+    short = None
+    # The halo of a faint star is noise in a short stack.
+    if exposure.options.short_stacks and found.classification == "high_flux":
+        half_px = exposure.profile.strehl_box_half_px + PREPARATION_MARGIN_PX
+        number = exposure.options.short_stacks
+        short = stack_in_groups(
+            exposure.frames, order, x, y, number=number, half_px=half_px, **shared
+        )
     places = {percent: boundaries.index(n) for percent, n in counts.items()}
     stacks = {
         percent: Stack(image=made.images[at], weight=made.weights[at], frames=counts[percent])
         for percent, at in places.items()
     }
-    return replace(found, stacks=stacks, lock_x=made.lock_x, lock_y=made.lock_y)
+    return replace(found, stacks=stacks, lock_x=made.lock_x, lock_y=made.lock_y, short_stacks=short)

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize, stats
 
+from roboao_assets.science.companion_response import aperture_fluxes
+from roboao_assets.science.false_alarms import expected_as_significant, expected_false_alarms
 from roboao_assets.science.instrument import InstrumentProfile
-from roboao_assets.science.rdi_pca import subtract_components
+from roboao_assets.science.rdi_pca import PrincipalComponents
 
 # A ring with fewer noise apertures than this has no usable standard deviation.
 MIN_NOISE_APERTURES = 3
@@ -42,6 +44,10 @@ class SignalToNoiseMap:
         """Probability that noise alone gives such a ratio in one given resolution element."""
         return float(stats.t.sf(self.snr[y, x], self.noise_apertures[y, x] - 1))
 
+    def false_alarms(self, snr_threshold: float) -> float:
+        """Expected number of peaks above a threshold that noise alone gives in the map."""
+        return expected_false_alarms(snr_threshold, self.snr, self.noise_apertures)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
@@ -56,7 +62,7 @@ class Candidate:
     snr : float
         Signal-to-noise ratio of Mawet et al. 2014 at the peak.
     false_alarm_probability : float
-        Of that ratio, for one resolution element at that separation.
+        That noise alone gives a peak as significant anywhere in the frame.
     x, y : float
         Position in the residual (0-based px).
     """
@@ -87,7 +93,7 @@ def snr_map(residual: NDArray[np.floating], fwhm_px: float) -> SignalToNoiseMap:
     """
     _check_frame(residual, fwhm_px)
     half = residual.shape[0] // 2
-    fluxes = _aperture_fluxes(residual, fwhm_px)
+    fluxes = aperture_fluxes(residual, fwhm_px)
     offset_y, offset_x = np.mgrid[-half : half + 1, -half : half + 1]
     radius = np.hypot(offset_x, offset_y)
     usable = (radius >= fwhm_px) & (radius <= half - fwhm_px / 2)
@@ -118,27 +124,38 @@ def snr_map(residual: NDArray[np.floating], fwhm_px: float) -> SignalToNoiseMap:
     )
 
 
-def _aperture_fluxes(image: NDArray[np.floating], fwhm_px: float) -> NDArray[np.float64]:
-    """Flux in the circular aperture of one FWHM in diameter centred on each pixel."""
-    reach = math.ceil(fwhm_px / 2) + 1
-    # Takes seconds to import: only what needs it pays.
-    from photutils.aperture import CircularAperture
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """What a search for companions found.
 
-    mask = CircularAperture((reach, reach), fwhm_px / 2).to_mask(method="exact")
-    kernel = mask.to_image((2 * reach + 1, 2 * reach + 1))
-    return ndimage.correlate(np.asarray(image, dtype=np.float64), kernel, mode="constant")
+    Attributes
+    ----------
+    candidates : tuple of Candidate
+        The most significant first.
+    significance : SignalToNoiseMap
+        Of the residual as it was before anything was taken off.
+    false_alarms : float
+        Candidates that noise alone is expected to give above the threshold.
+    companions : ndarray, float64, shape (2 h + 1, 2 h + 1)
+        Model of the candidates' light in the frame, before the subtraction.
+    """
+
+    candidates: tuple[Candidate, ...]
+    significance: SignalToNoiseMap
+    false_alarms: float
+    companions: NDArray[np.float64]
 
 
 def detect_candidates(
     frame: NDArray[np.floating],
-    basis: NDArray[np.float64],
+    components: PrincipalComponents,
     fwhm_px: float,
     profile: InstrumentProfile,
     *,
     snr_threshold: float = 5.0,
     max_candidates: int = 5,
-) -> tuple[Candidate, ...]:
-    """Find companions in the residual of a frame, brightest first.
+) -> Detection:
+    """Find companions in the residual of a frame.
 
     The brightest significant peak is fitted (position and contrast) with what the subtraction
     leaves of a scaled and shifted copy of the star itself, so that the flux which the
@@ -150,8 +167,8 @@ def detect_candidates(
     ----------
     frame : ndarray, shape (2 h + 1, 2 h + 1)
         Prepared science frame, star on the central pixel.
-    basis : ndarray, shape (components, (2 h + 1)**2)
-        What was subtracted (`ReferenceSubtraction.basis`).
+    components : PrincipalComponents
+        What was subtracted.
     fwhm_px : float
         Size of a resolution element.
     profile : InstrumentProfile
@@ -160,38 +177,44 @@ def detect_candidates(
         Peaks below are no candidates.
     max_candidates : int
         The search ends with this many.
-
-    Returns
-    -------
-    tuple of Candidate
     """
     star = np.asarray(frame, dtype=np.float64)
     half = star.shape[0] // 2
-    residual = subtract_components(star, basis)
+    residual = components.subtract(star)
     coefficients = ndimage.spline_filter(star, order=3, mode="constant")
-    candidates: list[Candidate] = []
-    while len(candidates) < max_candidates:
-        significance = snr_map(residual, fwhm_px)
+    companions = np.zeros_like(star)
+    found: list[tuple[float, Candidate]] = []
+    first = significance = snr_map(residual, fwhm_px)
+    while len(found) < max_candidates:
         peak = _brightest_peak(significance, snr_threshold)
         if peak is None:
             break
-        x, y, contrast, model = _fit_companion(residual, coefficients, basis, peak, fwhm_px)
-        if contrast <= 0:
+        fit = _fit_companion(residual, coefficients, components, peak, fwhm_px)
+        if fit.contrast <= 0:
             break
-        dx, dy = x - half, y - half
-        candidates.append(
-            Candidate(
-                separation_arcsec=math.hypot(dx, dy) * profile.drizzled_scale_arcsec,
-                pa_deg=profile.position_angle_deg(dx, dy),
-                contrast_mag=-2.5 * math.log10(contrast),
-                snr=float(significance.snr[peak[1], peak[0]]),
-                false_alarm_probability=significance.false_alarm_probability(*peak),
-                x=x,
-                y=y,
-            )
+        dx, dy = fit.x - half, fit.y - half
+        probability = significance.false_alarm_probability(*peak)
+        expected = expected_as_significant(probability, first.snr, first.noise_apertures)
+        candidate = Candidate(
+            separation_arcsec=math.hypot(dx, dy) * profile.drizzled_scale_arcsec,
+            pa_deg=profile.position_angle_deg(dx, dy),
+            contrast_mag=-2.5 * math.log10(fit.contrast),
+            snr=float(significance.snr[peak[1], peak[0]]),
+            false_alarm_probability=-math.expm1(-expected),
+            x=fit.x,
+            y=fit.y,
         )
-        residual = residual - contrast * model
-    return tuple(sorted(candidates, key=lambda candidate: candidate.contrast_mag))
+        found.append((probability, candidate))
+        companions += fit.contrast * fit.light
+        residual = residual - fit.contrast * components.subtract(fit.light)
+        significance = snr_map(residual, fwhm_px)
+    found.sort(key=lambda item: item[0])
+    return Detection(
+        candidates=tuple(candidate for _, candidate in found),
+        significance=first,
+        false_alarms=first.false_alarms(snr_threshold),
+        companions=companions,
+    )
 
 
 def _brightest_peak(significance: SignalToNoiseMap, snr_threshold: float) -> tuple[int, int] | None:
@@ -205,47 +228,63 @@ def _brightest_peak(significance: SignalToNoiseMap, snr_threshold: float) -> tup
     return int(x), int(y)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Fit:
+    """A companion: where it is, how bright, and the star moved there."""
+
+    x: float
+    y: float
+    contrast: float
+    light: NDArray[np.float64]
+
+
 def _fit_companion(
     residual: NDArray[np.float64],
     star_coefficients: NDArray[np.float64],
-    basis: NDArray[np.float64],
+    components: PrincipalComponents,
     peak: tuple[int, int],
     fwhm_px: float,
-) -> tuple[float, float, float, NDArray[np.float64]]:
-    """Position, contrast and unit model of the companion near `peak` (least squares)."""
+) -> _Fit:
+    """Position, contrast and light of the companion near `peak` (least squares)."""
     half = residual.shape[0] // 2
     grid_y, grid_x = np.indices(residual.shape)
     inside = np.hypot(grid_x - peak[0], grid_y - peak[1]) <= fwhm_px
     data = residual[inside]
 
-    def model_at(position: NDArray[np.float64]) -> NDArray[np.float64]:
+    def light_at(position: NDArray[np.float64]) -> NDArray[np.float64]:
         shift = (peak[1] - half + position[1], peak[0] - half + position[0])
-        moved = ndimage.shift(star_coefficients, shift, order=3, prefilter=False)
-        return subtract_components(moved, basis)
+        return ndimage.shift(star_coefficients, shift, order=3, prefilter=False)
 
     def best_contrast(model: NDArray[np.float64]) -> float:
         power = float(model @ model)
         return float(model @ data) / power if power > 0 else 0.0
 
     def deviations(position: NDArray[np.float64]) -> NDArray[np.float64]:
-        model = model_at(position)[inside]
+        model = components.subtract(light_at(position))[inside]
         return (best_contrast(model) * model - data) / scale
 
     scale = float(np.linalg.norm(data)) or 1.0
-    reach = fwhm_px / 2
-    # Good to a thousandth of a pixel, which is far below what speckles do.
+    # The solver's steps are a part of the value and none at zero, so offsets are counted from a
+    # value that makes them a hundredth of a pixel. The result is good to a thousandth, which is
+    # far below what speckles do.
+    origin, reach = 10.0, fwhm_px / 2
     fit = optimize.least_squares(
-        deviations,
-        [0.0, 0.0],
-        bounds=(-reach, reach),
-        diff_step=0.01,
-        xtol=1e-3,
+        lambda position: deviations(position - origin),
+        [origin, origin],
+        bounds=(origin - reach, origin + reach),
+        diff_step=0.01 / origin,
+        xtol=1e-4,
         ftol=1e-5,
         max_nfev=20,
     )
-    model = model_at(fit.x)
-    x, y = peak[0] + float(fit.x[0]), peak[1] + float(fit.x[1])
-    return x, y, best_contrast(model[inside]), model
+    offset = fit.x - origin
+    light = light_at(offset)
+    return _Fit(
+        x=peak[0] + float(offset[0]),
+        y=peak[1] + float(offset[1]),
+        contrast=best_contrast(components.subtract(light)[inside]),
+        light=light,
+    )
 
 
 def _check_frame(frame: NDArray[np.floating], fwhm_px: float) -> None:

@@ -10,20 +10,20 @@ it is by what the filter takes from the core.
 """
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import signal, stats
 
+from roboao_assets.science.companion_response import radial_mean, star_flux, throughput_map
 from roboao_assets.science.errors import ScienceError
-from roboao_assets.science.rdi_pca import principal_components, subtract_components
+from roboao_assets.science.rdi_pca import PrincipalComponents
 
-# Directions, evenly spread, whose throughputs are averaged.
-_INJECTION_DIRECTIONS = 6
 # A FWHM of more than this fraction of the box's half-width leaves too few rings.
 _MAX_FWHM_FRACTION = 0.25
+# Order of the polynomial that smooths the noise over two FWHM, as VIP's.
+_SMOOTHING_ORDER = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,69 +36,72 @@ class ContrastCurve:
         Increasing, from one FWHM outwards in steps of one pixel.
     contrast_mag : ndarray
         Magnitudes below the star of a companion that reaches `sigma`; 0 where not even one
-        as bright as the star would.
+        as bright as the star would. The noise is that of all apertures of the ring, in VIP's
+        way, as published curves have it.
+    blind_contrast_mag : ndarray
+        That of a companion that a search of the frame would find: it stands in one of the
+        ring's apertures itself, so there is one less to tell the noise from, and their
+        standard deviation is the unbiased one (Mawet et al. 2014).
     noise : ndarray
         Standard deviation of the aperture fluxes of the residual (units of the frame).
     throughput : ndarray
         Fraction of an injected companion's flux that survives the subtraction.
+    apertures : ndarray of int64
+        Apertures that the noise was measured in.
     sigma : float
         Gaussian significance whose false-alarm probability the limit has.
     fwhm_px, star_flux : float
         Diameter of the apertures, and the star's flux in one.
-    components : int
-        Principal components subtracted.
     """
 
     separation_arcsec: NDArray[np.float64]
     contrast_mag: NDArray[np.float64]
+    blind_contrast_mag: NDArray[np.float64]
     noise: NDArray[np.float64]
     throughput: NDArray[np.float64]
+    apertures: NDArray[np.int64]
     sigma: float
     fwhm_px: float
     star_flux: float
-    components: int
 
 
 def contrast_curve(
     frame: NDArray[np.floating],
-    references: NDArray[np.floating],
+    components: PrincipalComponents,
     *,
-    components: int,
     fwhm_px: float,
     plate_scale_arcsec: float,
     sigma: float = 5.0,
+    companions: NDArray[np.floating] | None = None,
+    threads: int = 1,
 ) -> ContrastCurve:
     """Measure the contrast curve of a frame after reference-star subtraction.
 
-    The noise is VIP's (Gomez Gonzalez et al. 2017, doi:10.3847/1538-3881/aa73d7): the standard
-    deviation of the aperture fluxes on rings one pixel apart. The throughput is the fraction
-    of a companion's flux in its aperture that the subtraction leaves: copies of the star are
-    put one FWHM apart in six directions. As the subtraction is linear in the frame, each copy
-    is followed by itself, alone and without noise. The limit is corrected for small samples
-    (Mawet et al. 2014, doi:10.1088/0004-637X/792/2/97): Student's t at the false-alarm
-    probability of a Gaussian `sigma`, times sqrt(1 + 1 / n), with the unbiased standard
-    deviation of the n apertures. Companions that are there are part of the noise at their
-    separation.
+    The noise is the standard deviation of the fluxes in apertures of one FWHM, side by side
+    on rings one pixel apart, smoothed over two FWHM (Savitzky & Golay 1964), as VIP does it
+    (Gomez Gonzalez et al. 2017, doi:10.3847/1538-3881/aa73d7). The throughput is the mean
+    over all directions of the fraction of a companion's flux that the subtraction leaves
+    (`throughput_map`). At the few apertures near the star the significance is that of
+    Student's t (Mawet et al. 2014, doi:10.1088/0004-637X/792/2/97).
 
     Parameters
     ----------
     frame : ndarray, shape (2 h + 1, 2 h + 1)
-        Prepared science frame, star on the central pixel.
-    references : ndarray, shape (n, 2 h + 1, 2 h + 1)
-        Prepared frames of other stars.
-    components : int
-        Principal components subtracted (at most as many as the references have).
+        Prepared science frame, the star on the central pixel.
+    components : PrincipalComponents
+        What is subtracted.
     fwhm_px : float
         Size of a resolution element, and diameter of the apertures.
     plate_scale_arcsec : float
         Pixel of the frame on the sky.
     sigma : float
         Significance of the limit.
+    companions : ndarray, shape (2 h + 1, 2 h + 1), optional
+        Model of the companions that were found in the frame: they are light, not noise.
+    threads : int
 
     Raises
     ------
-    NoReferencesError
-        There is no reference with any signal.
     ScienceError
         The box is too small for the FWHM, or the star has no flux.
     """
@@ -108,36 +111,42 @@ def contrast_curve(
             f"no contrast curve can be measured with a FWHM of {fwhm_px:.2f} px in a box of "
             f"half-width {half} px: the FWHM must be from 1 px to a quarter of the half-width"
         )
-    basis = principal_components(references, components)
     science = np.asarray(frame, dtype=np.float64)
-    star_flux = _aperture_flux(science, half, half, fwhm_px)
-    if not star_flux > 0:
-        raise ScienceError(
-            f"the star's flux in the central {fwhm_px:.1f} px is {star_flux:.4g}: contrasts have "
-            f"nothing to be relative to"
-        )
-    radius_px, noise = _measure_noise(subtract_components(science, basis), fwhm_px)
-    throughput = _measure_throughput(science, basis, fwhm_px, star_flux, radius_px)
-
-    samples = np.floor(2 * np.pi * radius_px / fwhm_px)
-    unbiased = np.sqrt(samples / (samples - 1))
-    factor = stats.t.isf(stats.norm.sf(sigma), samples - 1) * np.sqrt(1 + 1 / samples)
-    limit = factor * noise * unbiased / star_flux
-    # No throughput, or a limit above the star: no companion would be found.
-    visible = throughput > limit
-    contrast = np.where(visible, limit / np.where(visible, throughput, 1.0), 1.0)
-    # A noiseless residual would have an infinite contrast.
-    contrast = np.maximum(contrast, np.finfo(np.float32).tiny)
+    flux = star_flux(science, fwhm_px)
+    alone = science if companions is None else science - companions
+    radius_px = _radii(half, fwhm_px)
+    noise, apertures = measure_noise(components.subtract(alone), fwhm_px, radius_px)
+    noise = _smooth(noise, fwhm_px)
+    throughput = radial_mean(
+        throughput_map(science, components, fwhm_px, threads=threads), radius_px
+    )
+    others = apertures - 1
+    unbiased = np.sqrt(apertures / others)
     return ContrastCurve(
         separation_arcsec=radius_px * plate_scale_arcsec,
-        contrast_mag=-2.5 * np.log10(contrast) + 0.0,
-        noise=noise * unbiased,
+        contrast_mag=_to_magnitudes(student_factor(sigma, apertures) * noise / flux, throughput),
+        blind_contrast_mag=_to_magnitudes(
+            student_factor(sigma, others) * noise * unbiased / flux, throughput
+        ),
+        noise=noise,
         throughput=throughput,
+        apertures=apertures,
         sigma=sigma,
         fwhm_px=fwhm_px,
-        star_flux=star_flux,
-        components=len(basis),
+        star_flux=flux,
     )
+
+
+def student_factor(sigma: float, apertures: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Signal-to-noise with the false-alarm probability of `sigma` Gaussian standard deviations.
+
+    Parameters
+    ----------
+    sigma : float
+    apertures : ndarray of int
+        From how many the noise is known, >= 2 (Mawet et al. 2014, equation 9).
+    """
+    return stats.t.isf(stats.norm.sf(sigma), apertures - 1) * np.sqrt(1 + 1 / apertures)
 
 
 def contrast_at(curve: ContrastCurve, separation_arcsec: float) -> float:
@@ -148,51 +157,69 @@ def contrast_at(curve: ContrastCurve, separation_arcsec: float) -> float:
     return float(np.interp(separation_arcsec, separations, curve.contrast_mag))
 
 
-def _aperture_flux(frame: NDArray[np.float64], x: float, y: float, fwhm_px: float) -> float:
-    # Takes seconds to import: only what needs it pays.
-    from photutils.aperture import CircularAperture
+def measure_noise(
+    residual: NDArray[np.float64], fwhm_px: float, radius_px: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Standard deviation of the fluxes in apertures side by side on rings, and their number.
 
-    mask = CircularAperture((x, y), fwhm_px / 2).to_mask(method="exact")
-    return float(mask.multiply(frame).sum())
+    Parameters
+    ----------
+    residual : ndarray, float64, shape (2 h + 1, 2 h + 1)
+    fwhm_px : float
+        Diameter of the apertures, which also is their distance along the ring.
+    radius_px : ndarray, float64, shape (n,)
+        Radii of the rings; all apertures are inside of the frame.
+
+    Returns
+    -------
+    noise : ndarray, float64, shape (n,)
+        The population's, not the sample's, standard deviation, as VIP's.
+    apertures : ndarray, int64, shape (n,)
+    """
+    # Imported where it is needed: the workers that only stack do without it.
+    import sep
+
+    half = residual.shape[0] // 2
+    apertures = np.floor(2 * np.pi * radius_px / fwhm_px).astype(np.int64)
+    radius = np.repeat(radius_px, apertures)
+    number = np.concatenate([np.arange(n) for n in apertures])
+    angle = number * fwhm_px / radius
+    fluxes, _, _ = sep.sum_circle(
+        np.ascontiguousarray(residual),
+        half + radius * np.cos(angle),
+        half + radius * np.sin(angle),
+        fwhm_px / 2,
+        subpix=0,
+    )
+    starts = np.concatenate([[0], np.cumsum(apertures)[:-1]])
+    mean = np.add.reduceat(fluxes, starts) / apertures
+    square = np.add.reduceat((fluxes - np.repeat(mean, apertures)) ** 2, starts)
+    return np.sqrt(square / apertures), apertures
 
 
-def _measure_noise(
-    residual: NDArray[np.float64], fwhm_px: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Radii (px), one apart, and the standard deviation of the apertures there."""
-    noise, _, radii = _load_vip().noise_per_annulus(residual, separation=1, fwhm=fwhm_px)
-    # VIP's last apertures reach over the edge of the frame.
-    inside = radii <= residual.shape[0] // 2 - fwhm_px / 2
-    return radii[inside], noise[inside]
+def _radii(half: int, fwhm_px: float) -> NDArray[np.float64]:
+    """Radii (px) one apart, from one FWHM to where the apertures touch the edge."""
+    return np.arange(fwhm_px, half - fwhm_px / 2 + 1e-9)
 
 
-def _measure_throughput(
-    star: NDArray[np.float64],
-    basis: NDArray[np.float64],
-    fwhm_px: float,
-    star_flux: float,
-    radius_px: NDArray[np.float64],
+def _smooth(noise: NDArray[np.float64], fwhm_px: float) -> NDArray[np.float64]:
+    window = min(len(noise) - 2, int(2 * fwhm_px))
+    window += window % 2 == 0
+    if window <= _SMOOTHING_ORDER:
+        return noise
+    smooth = signal.savgol_filter(
+        noise, window_length=window, polyorder=_SMOOTHING_ORDER, mode="nearest"
+    )
+    # Where the noise falls steeply the polynomial may go below zero.
+    return np.where(smooth > 0, smooth, noise)
+
+
+def _to_magnitudes(
+    limit: NDArray[np.float64], throughput: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Fraction of a companion's flux that is left, interpolated to `radius_px`."""
-    half = star.shape[0] // 2
-    steps = max(2, math.ceil((radius_px[-1] - radius_px[0]) / fwhm_px) + 1)
-    sampled_px = np.linspace(radius_px[0], radius_px[-1], steps)
-    angles = np.arange(_INJECTION_DIRECTIONS) * 2 * np.pi / _INJECTION_DIRECTIONS
-    coefficients = ndimage.spline_filter(star, order=3, mode="constant")
-    fractions = np.empty((steps, angles.size))
-    for i, j in np.ndindex(fractions.shape):
-        dx, dy = sampled_px[i] * np.cos(angles[j]), sampled_px[i] * np.sin(angles[j])
-        companion = ndimage.shift(coefficients, (dy, dx), order=3, prefilter=False)
-        left = subtract_components(companion, basis)
-        fractions[i, j] = _aperture_flux(left, half + dx, half + dy, fwhm_px) / star_flux
-    return np.interp(radius_px, sampled_px, fractions.mean(axis=1))
-
-
-def _load_vip():
-    """Import VIP's contrast module when it is needed: it takes seconds."""
-    with warnings.catch_warnings():
-        # VIP warns of each optional package that it can do without.
-        warnings.simplefilter("ignore", ImportWarning)
-        from vip_hci.metrics import contrcurve
-
-    return contrcurve
+    # No throughput, or a limit above the star: no companion would be found.
+    visible = throughput > limit
+    contrast = np.where(visible, limit / np.where(visible, throughput, 1.0), 1.0)
+    # A noiseless residual would have an infinite contrast.
+    contrast = np.maximum(contrast, np.finfo(np.float32).tiny)
+    return -2.5 * np.log10(contrast) + 0.0

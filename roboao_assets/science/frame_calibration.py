@@ -60,6 +60,14 @@ class FrameCalibration:
         kept = distance <= np.maximum(limit, 1.0)
         return (np.where(kept, values, 0).sum(axis=1) / kept.sum(axis=1)).astype(np.float32)
 
+    def cut(self, window: tuple[slice, slice]) -> "FrameCalibration":
+        """Calibration of a part (y, x) of the frame; it holds no corner for the bias level."""
+        dark, inverse_flat, weight = (
+            None if whole is None else np.ascontiguousarray(whole[window])
+            for whole in (self.dark, self.inverse_flat, self.weight)
+        )
+        return FrameCalibration(dark=dark, inverse_flat=inverse_flat, weight=weight)
+
     def apply(self, image: NDArray, bias: float) -> NDArray[np.float32]:
         """Return the calibrated image; bad pixels take the median of their good neighbours."""
         out = self._calibrated(image, bias, ...)

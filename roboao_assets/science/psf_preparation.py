@@ -24,6 +24,8 @@ MAX_MISSING_FRACTION = 0.10
 _B3_SPLINE = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
 # Reach of the spline that resamples the box (px): the box is cut that much larger.
 _RESAMPLING_MARGIN_PX = 8
+# What a stack must have round the box of the prepared frame, with 5 px for the recentring.
+PREPARATION_MARGIN_PX = 5 + _RESAMPLING_MARGIN_PX + 1
 _CENTRE_TOLERANCE_PX = 0.003
 _MAX_CENTRE_ROUNDS = 8
 
@@ -64,14 +66,14 @@ def iuwt_planes(image: NDArray[np.floating], count: int) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    image : ndarray, shape (y, x)
+    image : ndarray, shape (..., y, x)
         Finite everywhere.
     count : int
         Number of planes, >= 1.
 
     Returns
     -------
-    ndarray, float64, shape (count, y, x)
+    ndarray, float64, shape (count, ..., y, x)
 
     References
     ----------
@@ -96,7 +98,7 @@ def filter_highpass(image: NDArray[np.floating], planes: int) -> NDArray[np.floa
 def _smooth_a_trous(image: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
     taps = np.zeros(4 * 2**scale + 1)
     taps[:: 2**scale] = _B3_SPLINE
-    for axis in (0, 1):
+    for axis in (-2, -1):
         image = ndimage.correlate1d(image, taps, axis=axis, mode="reflect")
     return image
 
@@ -199,6 +201,50 @@ def prepare_psf(
         missing_fraction=missing_fraction,
         preparation=preparation,
     )
+
+
+def prepare_short_stacks(
+    stacks: NDArray[np.floating],
+    star: PreparedPsf,
+    *,
+    highpass: bool = True,
+    highpass_coefficient: int = 5,
+    highpass_planes: int | None = None,
+) -> NDArray[np.float32]:
+    """Prepare the short stacks of a star as its whole stack was prepared, about the same centre.
+
+    Parameters
+    ----------
+    stacks : ndarray, shape (n, y, x)
+        The lock position is their central pixel, with `PREPARATION_MARGIN_PX` to spare round
+        the box; NaN where there are no data.
+    star : PreparedPsf
+        Of the whole stack.
+    highpass, highpass_coefficient, highpass_planes
+        As in `prepare_psf`.
+
+    Returns
+    -------
+    ndarray, float32, shape (n, 2 h + 1, 2 h + 1)
+
+    Raises
+    ------
+    ScienceError
+        More than 10 % of a box has no data.
+    """
+    half = star.frame.shape[0] // 2
+    margin = PREPARATION_MARGIN_PX - 1
+    middle = stacks.shape[1] // 2
+    boxes = np.array([_cut_box(stack, middle, middle, half, margin)[0] for stack in stacks])
+    if highpass:
+        planes = highpass_coefficient if highpass_planes is None else highpass_planes
+        boxes = filter_highpass(boxes, planes)
+    offsets = np.arange(-half, half + 1, dtype=np.float64) + half + margin
+    grid = np.meshgrid(offsets + star.shift_y_px, offsets + star.shift_x_px, indexing="ij")
+    prepared = np.empty((len(boxes), *star.frame.shape), np.float32)
+    for box, frame in zip(boxes, prepared, strict=True):
+        ndimage.map_coordinates(box, grid, output=frame, order=5, mode="mirror")
+    return prepared
 
 
 def _check_arguments(

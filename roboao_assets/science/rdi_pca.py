@@ -1,4 +1,4 @@
-"""Reference-star differential imaging: other stars' PSFs, chosen and subtracted.
+"""Reference-star differential imaging: the PSF as a combination of other stars' components.
 
 The PSF of the science star is modelled as a combination of the principal components
 of reference frames (Soummer, Pueyo & Larkin 2012, doi:10.1088/2041-8205/755/2/L28;
@@ -7,7 +7,6 @@ other stars only, the subtraction is linear in the science frame: what it does t
 companion is known exactly.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roboao_assets.science.errors import NoReferencesError
+
+# Weaker directions than this part of the strongest are rounding noise.
+_INDEPENDENT = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrincipalComponents:
+    """Orthonormal components of reference frames, over the whole frame or annulus by annulus.
+
+    Attributes
+    ----------
+    vectors : ndarray, float64, shape (m, y * x)
+        Orthonormal rows. Of an annulus they are zero outside of it, so that those of all
+        annuli together are orthonormal too.
+    rank : ndarray, int64, shape (m,)
+        Which component each is, 0 the strongest: of the frame, or of its annulus.
+    annulus_px : float
+        Width of the annuli; 0: the components are of the whole frame.
+    """
+
+    vectors: NDArray[np.float64]
+    rank: NDArray[np.int64]
+    annulus_px: float = 0.0
+
+    @property
+    def number(self) -> int:
+        """Components of the frame, or the most of any annulus."""
+        return int(self.rank.max()) + 1
+
+    def strongest(self, number: int) -> "PrincipalComponents":
+        """The `number` strongest components."""
+        kept = self.rank < number
+        return PrincipalComponents(
+            vectors=self.vectors[kept], rank=self.rank[kept], annulus_px=self.annulus_px
+        )
+
+    def subtract(self, frames: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Take off each frame the part of it that the components span.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (y, x) or (n, y, x)
+
+        Returns
+        -------
+        ndarray, float64, shape of `frames`
+        """
+        flat = np.asarray(frames, dtype=np.float64).reshape(-1, self.vectors.shape[1])
+        return (flat - (flat @ self.vectors.T) @ self.vectors).reshape(frames.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,208 +72,173 @@ class ReferenceSubtraction:
     Attributes
     ----------
     residual : ndarray, float32, shape (2 h + 1, 2 h + 1)
-    basis : ndarray, float64, shape (components, (2 h + 1)**2)
-        Orthonormal principal components, flattened.
-    components : int
-        How many were subtracted.
+    components : PrincipalComponents
+        What was subtracted.
     note : str
         Why these are fewer than were asked for; empty if they are not.
     """
 
     residual: NDArray[np.float32]
-    basis: NDArray[np.float64]
-    components: int
+    components: PrincipalComponents
     note: str = ""
 
 
-def choose_references(
-    frame: NDArray[np.floating],
-    library_frames: NDArray[np.floating],
-    library_object_names: Sequence[str],
-    library_filters: Sequence[str],
-    library_telescopes: Sequence[str],
-    *,
-    object_name: str,
-    filter_name: str,
-    telescope: str,
-    number: int,
-    library_preparations: Sequence[str] | None = None,
-    preparation: str = "",
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Choose the library PSFs of other objects that look most like the frame.
+def principal_modes(frames: NDArray[np.floating], most: int) -> NDArray[np.float32]:
+    """The strongest principal directions of a star's short stacks, each as long as it is strong.
 
-    A PSF scales with wavelength over diameter, so frames of the same filter and telescope
-    are taken where there are any; else those of the same telescope; else of the same filter;
-    else any. Among these the highest Pearson correlations win (ties: the earlier in the
-    library).
+    The frames are scaled to unit norm, and all together weigh as much as one frame: of several
+    stars, the modes of all are frames to take principal components of.
 
     Parameters
     ----------
-    frame : ndarray, shape (y, x)
-        Prepared science frame (`prepare_psf`).
-    library_frames : ndarray, shape (n, y, x)
-        Frames prepared in the same way.
-    library_object_names, library_filters, library_telescopes : sequence of str, length n
-    object_name, filter_name, telescope : str
-        Of the science frame. Frames of the same object are never taken; case, spaces,
-        hyphens and underscores make no difference to a name.
-    number : int
-        References wanted, >= 1; fewer are returned if there are fewer.
-    library_preparations : sequence of str, length n, optional
-        `PreparedPsf.preparation` of the library frames; empty where it is not known.
-    preparation : str, optional
-        That of the science frame. Frames prepared in another way are never taken.
+    frames : ndarray, shape (n, y, x)
+        Prepared alike, finite.
+    most : int
+        Modes wanted, >= 1.
 
     Returns
     -------
-    indices : ndarray, int64, shape (<= number,)
-        Numbers of the library frames, best correlated first.
-    correlations : ndarray, float64, shape (<= number,)
-        Their Pearson correlations with the science frame, over all of its pixels.
+    ndarray, float32, shape (<= most, y, x)
+        Strongest first.
+    """
+    rows = unit_rows(frames) / np.sqrt(len(frames))
+    strengths, vectors = _decompose(rows)
+    modes = strengths[:most, None] * vectors[:most]
+    return modes.reshape(-1, *frames.shape[1:]).astype(np.float32)
+
+
+def unit_rows(frames: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Flatten frames and scale each to unit norm; those without signal are left out.
+
+    Without the scaling the brightest star would be the first component.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (n, y, x)
+
+    Returns
+    -------
+    ndarray, float64, shape (<= n, y * x)
+    """
+    flat = np.asarray(frames, dtype=np.float64).reshape(len(frames), -1)
+    if not np.isfinite(flat).all():
+        raise ValueError("reference frames must be finite; prepare them with prepare_psf")
+    norms = np.linalg.norm(flat, axis=1, keepdims=True)
+    lit = norms[:, 0] > 0
+    return flat[lit] / norms[lit]
+
+
+def reference_rows(
+    frames: NDArray[np.floating], modes: Sequence[NDArray[np.floating]] | None = None
+) -> NDArray[np.float64]:
+    """What the components are taken of: each reference's modes where it has any, else its frame.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (n, y, x)
+        Prepared references.
+    modes : sequence of n ndarrays, shape (k_i, y, x), optional
+        `principal_modes` of each; k_i may be 0.
+
+    Returns
+    -------
+    ndarray, float64, shape (m, y * x)
 
     Raises
     ------
     NoReferencesError
-        With the reason in words: the library is empty, has other frame sizes or another
-        preparation, or holds only the object itself.
+        There are no references, or none with any signal.
     """
-    if number < 1:
-        raise ValueError(f"at least one reference must be asked for, not {number}")
-    names = list(library_object_names)
-    _check_library(frame, library_frames, names, library_filters, library_telescopes)
-    own = _bare_name(object_name)
-    others = np.array([i for i, name in enumerate(names) if _bare_name(name) != own], dtype=int)
-    if others.size == 0:
+    if len(frames) == 0:
         raise NoReferencesError(
-            f"the PSF library has no reference for {object_name}: its {len(names)} "
-            f"{'frame is' if len(names) == 1 else 'frames are all'} of that object itself; add "
-            f"PSFs of other single stars"
+            "there is no reference frame to subtract: the PSF library gave none"
         )
-    if library_preparations is not None and preparation:
-        others = _keep_prepared_alike(others, library_preparations, preparation)
-    same_filter = np.array([library_filters[i] == filter_name for i in others])
-    same_telescope = np.array([library_telescopes[i] == telescope for i in others])
-    everything = np.ones(others.size, dtype=bool)
-    tiers = (same_filter & same_telescope, same_telescope, same_filter, everything)
-    candidates = others[next(tier for tier in tiers if tier.any())]
-    correlations = _correlate(frame, library_frames[candidates])
-    order = np.argsort(-correlations, kind="stable")[:number]
-    return candidates[order].astype(np.int64), correlations[order]
-
-
-def _check_library(
-    frame: NDArray[np.floating],
-    library_frames: NDArray[np.floating],
-    names: list[str],
-    filters: Sequence[str],
-    telescopes: Sequence[str],
-) -> None:
-    if not names:
+    rows = [
+        np.asarray(of_star, np.float64).reshape(len(of_star), -1)
+        if len(of_star)
+        else unit_rows(frame[None])
+        for frame, of_star in zip(frames, modes or [()] * len(frames), strict=True)
+    ]
+    stacked = np.concatenate(rows)
+    if not stacked.any():
         raise NoReferencesError(
-            "the PSF library is empty: there is no reference star to subtract; look through the "
-            "PSF candidates and add some"
+            f"none of the {len(frames)} reference frames holds any signal: there is no PSF "
+            f"to subtract"
         )
-    if not len(names) == len(library_frames) == len(filters) == len(telescopes):
-        raise ValueError(
-            f"{len(library_frames)} library frames, {len(names)} object names, {len(filters)} "
-            f"filters and {len(telescopes)} telescopes do not belong together"
-        )
-    if library_frames.shape[1:] != frame.shape:
-        raise NoReferencesError(
-            f"the PSF library's frames have {library_frames.shape[2]} x {library_frames.shape[1]} "
-            f"px and the observation's box has {frame.shape[1]} x {frame.shape[0]} px: they are "
-            f"of an instrument profile with another box; this archive needs a library of its own"
-        )
+    return stacked
 
 
-def _keep_prepared_alike(
-    others: NDArray[np.int64], preparations: Sequence[str], preparation: str
-) -> NDArray[np.int64]:
-    alike = np.array([i for i in others if preparations[i] in ("", preparation)], dtype=int)
-    if alike.size == 0:
-        found = sorted({preparations[i] for i in others})
-        raise NoReferencesError(
-            f"the PSF library's frames were prepared in another way ({'; '.join(found)}) than the "
-            f"observation ({preparation}): rebuild the library's candidates with the present "
-            f"settings"
-        )
-    return alike
+def principal_components(
+    rows: NDArray[np.float64],
+    components: int,
+    shape: tuple[int, int],
+    *,
+    annulus_px: float = 0.0,
+) -> PrincipalComponents:
+    """Orthonormal principal components of reference frames.
 
-
-def _bare_name(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", name).casefold()
-
-
-def _correlate(
-    frame: NDArray[np.floating], references: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Pearson correlation of the frame with each reference; -1 for a flat reference."""
-    science = np.asarray(frame, dtype=np.float64).ravel()
-    science = science - science.mean()
-    flat = np.asarray(references, dtype=np.float64).reshape(len(references), -1)
-    flat = flat - flat.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(science)
-    good = norms > 0
-    return np.where(good, flat @ science / np.where(good, norms, 1.0), -1.0)
-
-
-def principal_components(references: NDArray[np.floating], components: int) -> NDArray[np.float64]:
-    """Orthonormal principal components of the references, most important first.
-
-    Each reference is first scaled to unit norm, else the brightest star would be the first
-    component. Nothing is subtracted from them: prepared frames have no background, and the
-    star itself is what the first component must hold.
+    Nothing is subtracted from the frames: prepared frames have no background, and the star
+    itself is what the first component must hold.
 
     Parameters
     ----------
-    references : ndarray, shape (n, y, x)
-        Finite.
+    rows : ndarray, float64, shape (n, y * x)
+        `reference_rows`.
     components : int
-        >= 1; at most as many as the references have independent directions are returned.
-
-    Returns
-    -------
-    ndarray, float64, shape (<= components, y * x)
+        >= 1; at most as many as there are independent directions are returned.
+    shape : tuple of int
+        (y, x) of the frames; the star is at its central pixel.
+    annulus_px : float
+        Width of the annuli, each with components of its own; the last goes to the corners.
+        0: components of the whole frame.
     """
     if components < 1:
         raise ValueError(f"at least one component must be subtracted, not {components}")
-    flat = np.asarray(references, dtype=np.float64).reshape(len(references), -1)
-    if not np.isfinite(flat).all():
-        raise ValueError("reference frames must be finite; prepare them with prepare_psf")
-    norms = np.linalg.norm(flat, axis=1, keepdims=True)
-    flat = flat[norms[:, 0] > 0] / norms[norms[:, 0] > 0]
-    if flat.shape[0] == 0:
-        raise NoReferencesError(
-            f"none of the {len(references)} reference frames holds any signal: there is no PSF "
-            f"to subtract"
-        )
-    _, strengths, rows = np.linalg.svd(flat, full_matrices=False)
-    # Two copies of one frame span one direction; the second is rounding noise.
-    independent = int((strengths > strengths[0] * 1e-7).sum())
-    return rows[: min(components, independent)]
+    if not annulus_px:
+        _, vectors = _decompose(rows)
+        vectors = vectors[:components]
+        return PrincipalComponents(vectors=vectors, rank=np.arange(len(vectors)))
+    found, ranks = [], []
+    for inside in _annuli(shape, annulus_px):
+        _, within = _decompose(rows[:, inside])
+        vectors = np.zeros((min(components, len(within)), rows.shape[1]))
+        vectors[:, inside] = within[:components]
+        found.append(vectors)
+        ranks.append(np.arange(len(vectors)))
+    return PrincipalComponents(
+        vectors=np.concatenate(found), rank=np.concatenate(ranks), annulus_px=annulus_px
+    )
 
 
-def subtract_components(
-    frames: NDArray[np.floating], basis: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Take the part of each frame that `basis` spans off it.
+def _annuli(shape: tuple[int, int], width_px: float) -> list[NDArray[np.int64]]:
+    """Flat pixel numbers of each annulus; the last, which goes to the corners, is a whole one."""
+    from_middle = [np.arange(side) - side // 2 for side in shape]
+    radius = np.hypot(*np.meshgrid(*from_middle, indexing="ij"))
+    last = max(int(min(shape) / 2 / width_px) - 1, 0)
+    number = np.minimum(radius.ravel() // width_px, last)
+    return [np.flatnonzero(number == i) for i in range(last + 1)]
 
-    Parameters
-    ----------
-    frames : ndarray, shape (y, x) or (n, y, x)
-    basis : ndarray, shape (k, y * x)
-        Orthonormal rows.
 
-    Returns
-    -------
-    ndarray, float64, shape of `frames`
-    """
-    flat = np.asarray(frames, dtype=np.float64).reshape(-1, basis.shape[1])
-    return (flat - (flat @ basis.T) @ basis).reshape(frames.shape)
+def _decompose(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Singular values and right singular vectors of the independent directions, strongest first."""
+    # Far fewer rows than pixels: the small product of the rows has the same directions, and is
+    # decomposed forty times as fast. It squares the strengths, so the weakest directions lose
+    # their right angles: the last step gives these back.
+    squares, mixing = np.linalg.eigh(rows @ rows.T)
+    squares, mixing = squares[::-1], mixing[:, ::-1]
+    independent = squares > squares[0] * _INDEPENDENT**2 if squares[0] > 0 else squares > 0
+    strengths = np.sqrt(squares[independent])
+    vectors = (mixing[:, independent] / strengths).T @ rows
+    return strengths, np.linalg.qr(vectors.T)[0].T
 
 
 def subtract_reference_pca(
-    frame: NDArray[np.floating], references: NDArray[np.floating], components: int
+    frame: NDArray[np.floating],
+    references: NDArray[np.floating],
+    components: int,
+    *,
+    modes: Sequence[NDArray[np.floating]] | None = None,
+    annulus_px: float = 0.0,
 ) -> ReferenceSubtraction:
     """Subtract the projection of the frame on the references' principal components.
 
@@ -238,6 +251,10 @@ def subtract_reference_pca(
     components : int
         Principal components wanted. Fewer references (or fewer independent ones) give as
         many as there are; the result's `note` says so.
+    modes : sequence of n ndarrays, shape (k_i, y, x), optional
+        The references' `principal_modes`, used in place of their frames where there are any.
+    annulus_px : float
+        Width of annuli that have components of their own; 0: the whole frame at once.
 
     Raises
     ------
@@ -245,22 +262,16 @@ def subtract_reference_pca(
         There are no references, or none with any signal.
     """
     references = np.asarray(references)
-    if references.ndim != 3 or len(references) == 0:
-        raise NoReferencesError(
-            "there is no reference frame to subtract: the PSF library gave none"
-        )
-    if references.shape[1:] != frame.shape:
+    if len(references) and references.shape[1:] != frame.shape:
         raise ValueError(f"references of {references.shape[1:]} px for a frame of {frame.shape} px")
-    basis = principal_components(references, components)
+    rows = reference_rows(references, modes)
+    found = principal_components(rows, components, frame.shape, annulus_px=annulus_px)
     note = ""
-    if len(basis) < components:
+    if found.number < components:
         note = (
-            f"{len(basis)} of {components} principal components: the {len(references)} "
+            f"{found.number} of {components} principal components: the {len(references)} "
             f"reference frames have no more independent directions"
         )
     return ReferenceSubtraction(
-        residual=subtract_components(frame, basis).astype(np.float32),
-        basis=basis,
-        components=len(basis),
-        note=note,
+        residual=found.subtract(frame).astype(np.float32), components=found, note=note
     )

@@ -60,6 +60,10 @@ class ArchivePaths:
         """The guide star in some single frames, the sharpest first."""
         return self.pipeline(night, observation, "bright_star") / "psfs.fits"
 
+    def short_stacks(self, night: str, observation: str) -> Path:
+        """A bright guide star in stacks of consecutive frames."""
+        return self.pipeline(night, observation, "bright_star") / "short_stacks.fits"
+
     def quick_look(self, night: str, observation: str) -> Path:
         """The guide star's shift-and-add of a sample of the frames."""
         return self.pipeline(night, observation, "bright_star") / "quick_look.fits"

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -29,6 +29,9 @@ from roboao_assets.science.instrument import FilterProfile, InstrumentProfile, s
 
 # Variables of this prefix that are no settings: where the settings file is, and the tests' own.
 _NOT_SETTINGS = ("ROBOAO_CONFIG", "ROBOAO_TEST_")
+
+
+AutoOrNumber = Literal["auto"] | Annotated[int, Field(ge=1)]
 
 
 class _Group(BaseModel):
@@ -68,6 +71,9 @@ class BrightStarSettings(_Group):
         0.3, ge=0, lt=1, description="frames with less of the median flux are clouded"
     )
     registration_rounds: int = Field(1, ge=1, description="rounds of template refinement")
+    short_stacks: int = Field(
+        25, ge=0, description="stacks of consecutive frames round a bright star; 0: none"
+    )
 
     @field_validator("selections_percent")
     @classmethod
@@ -101,12 +107,23 @@ class SeeingSettings(_Group):
 class HighContrastSettings(_Group):
     """PCA by reference-star differential imaging, contrast curves."""
 
-    references: int = Field(5, ge=1, description="library PSFs used, best correlated first")
-    components: int = Field(1, ge=1, description="principal components subtracted")
+    references: AutoOrNumber = Field(
+        "auto", description="library PSFs used, best correlated first; auto: see the documentation"
+    )
+    components: AutoOrNumber = Field(
+        "auto", description="principal components subtracted; auto: what shows companions best"
+    )
+    reference_modes: int = Field(
+        15, ge=0, description="modes of a library star's short stacks; 0: its whole stack alone"
+    )
+    annulus_fwhm: float = Field(
+        0.0, ge=0, description="width of annuli with components of their own; 0: whole frame"
+    )
     highpass: bool = Field(True, description="IUWT high-pass filter before the PCA")
     highpass_coefficient: int = Field(5, ge=1, description="wavelet planes computed")
     highpass_planes: int = Field(2, ge=1, description="finest planes kept (the original's rel.)")
     sigma: float = Field(5.0, gt=0, description="significance of the contrast curve")
+    candidate_snr: float = Field(5.0, gt=0, description="signal-to-noise of a candidate")
     max_recentre_px: float = Field(5.0, gt=0, description="larger shift of the centre: failure")
 
 
