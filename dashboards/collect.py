@@ -10,16 +10,26 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from dashboards.results import (
+    PIPELINES,
+    Curve,
+    MedianCurve,
+    PipelineResult,
+    read_contrast_medians,
+    read_result,
+)
+from dashboards.values import integer_of, number_of, pair_of, section_of, text_of, text_pair_of
 from roboao_assets.storage.catalogue import (
+    FAINT_CLASSES,
     Catalogue,
     NightSummary,
     ObservationQuery,
+    leading_pipeline,
     night_of,
     product,
     program_of,
 )
 
-PIPELINE = "bright_star"
 # Product -> what it is called on a page, in the order of the flow.
 PRODUCTS = {
     "": "stack",
@@ -28,7 +38,7 @@ PRODUCTS = {
     "pca": "PCA and contrast curve",
     "pca.preview": "PCA preview",
 }
-PICTURES = ("full", "cropped", "pca", "contrast_curve")
+PICTURES = ("full", "cropped", "pca", "snr_map", "contrast_curve")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +48,6 @@ class Remark:
     product: str
     reason: str
     failures: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """A contrast curve: separation (arcsec) and contrast (mag), of one length."""
-
-    separation_arcsec: tuple[float, ...]
-    contrast_mag: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +73,10 @@ class Observation:
         `done`, `failed` or `waiting`.
     classification : str
         `high_flux`, `faint`, `zero_flux`, `failed` or empty.
-    frames, frames_used : int or None
-        Frames read and frames in the 100 % stack.
+    results : tuple of PipelineResult
+        Of each pipeline that made something, the leading one first.
+    strehl_percent, ..., fwhm_arcsec, curve
+        Of the leading pipeline: the faint-star one for faint stars that it measured.
     failures, skipped : tuple of Remark
         Products that could not be made, and those there was a good reason not to make.
     version : str
@@ -96,15 +100,11 @@ class Observation:
     elevation_deg: float | None
     state: str
     classification: str
-    frames: int | None
-    frames_used: int | None
+    results: tuple[PipelineResult, ...]
     strehl_percent: float | None
     strehl_error_percent: float | None
     strehl_flag: str
     fwhm_arcsec: float | None
-    core_arcsec: float | None
-    halo_arcsec: float | None
-    lock_xy: tuple[float, float] | None
     seeing_median_arcsec: float | None
     seeing_nearest_arcsec: float | None
     curve: Curve | None
@@ -127,6 +127,7 @@ class Night:
     seeing_discarded: tuple[Remark, ...]
     failures: tuple[Remark, ...]
     calibration_comment: str
+    contrast_medians: dict[str, MedianCurve]
     image_keys: frozenset[str]
     version: str
     earlier: str | None = None
@@ -148,15 +149,16 @@ def collect_night(catalogue: Catalogue, night: str) -> Night | None:
         return None
     document = document or {}
     known = [summary.night for summary in catalogue.nights()]
-    seeing = _section(document, "seeing")
+    seeing = section_of(document, "seeing")
     return Night(
         night=night,
         observations=tuple(read_observation(item) for item in found),
         seeing=_seeing_frames(seeing),
-        seeing_median_arcsec=_number(seeing.get("median")),
+        seeing_median_arcsec=number_of(seeing.get("median")),
         seeing_discarded=_discarded(seeing),
         failures=tuple(_night_failures(document)),
-        calibration_comment=_text(_section(document, "calib").get("comment")),
+        calibration_comment=text_of(section_of(document, "calib").get("comment")),
+        contrast_medians=read_contrast_medians(section_of(document, "contrast_curve")),
         image_keys=frozenset(catalogue.image_keys(night=night)),
         version=_version(document),
         earlier=max((other for other in known if other < night), default=None),
@@ -176,90 +178,99 @@ def collect_observation(
 
 def read_observation(document: Mapping[str, Any]) -> Observation:
     """Read an observation's document."""
-    stack = product(document, PIPELINE)
-    strehl = product(document, f"{PIPELINE}.strehl")
-    raw_seeing = _section(document, "seeing")
+    stack = product(document, "bright_star")
+    leading = leading_pipeline(document)
+    by_pipeline = {name: read_result(document, name) for name in PIPELINES}
+    lead = by_pipeline[leading]
+    # Sorted stably: the leading pipeline, then the others as they come.
+    made = [by_pipeline[name] for name in PIPELINES if product(document, name)]
+    made.sort(key=lambda result: result.pipeline != leading)
+    raw_seeing = section_of(document, "seeing")
     nearest = raw_seeing.get("nearest")
-    failures, skipped = _remarks(document, stack)
+    failures, skipped = _remarks(document)
     utc = document.get("date_utc")
-    coordinates = _section(document, "coordinates")
-    azimuth, elevation = _pair(coordinates.get("azel")) or (None, None)
+    coordinates = section_of(document, "coordinates")
+    azimuth, elevation = pair_of(coordinates.get("azel")) or (None, None)
     return Observation(
         id=str(document.get("_id", "")),
         night=night_of(document) or "",
-        name=_text(document.get("name")),
+        name=text_of(document.get("name")),
         program=program_of(document),
-        filter_name=_text(document.get("filter")),
-        telescope=_text(document.get("telescope")),
-        camera=_text(document.get("camera")),
+        filter_name=text_of(document.get("filter")),
+        telescope=text_of(document.get("telescope")),
+        camera=text_of(document.get("camera")),
         utc=utc if isinstance(utc, datetime) else None,
-        exposure_s=_number(document.get("exposure")),
-        magnitude=_number(document.get("magnitude")),
-        radec=_text_pair(coordinates.get("radec_str")),
+        exposure_s=number_of(document.get("exposure")),
+        magnitude=number_of(document.get("magnitude")),
+        radec=text_pair_of(coordinates.get("radec_str")),
         azimuth_deg=None if azimuth is None else math.degrees(azimuth),
         elevation_deg=None if elevation is None else math.degrees(elevation),
-        state=_state(stack, strehl, failures),
-        classification=_text(stack.get("classified_as")),
-        frames=_integer(stack.get("frames")),
-        frames_used=_integer(stack.get("frames_used")),
-        strehl_percent=_number(strehl.get("ratio_percent")),
-        strehl_error_percent=_number(strehl.get("ratio_error_percent")),
-        strehl_flag=_text(strehl.get("flag")),
-        fwhm_arcsec=_number(strehl.get("fwhm_arcsec")),
-        core_arcsec=_number(strehl.get("core_arcsec")),
-        halo_arcsec=_number(strehl.get("halo_arcsec")),
-        lock_xy=_pair(strehl.get("lock_position") or stack.get("lock_position")),
-        seeing_median_arcsec=_number(raw_seeing.get("median")),
-        seeing_nearest_arcsec=_number(nearest[1])
+        state=_state(stack, lead, failures),
+        classification=text_of(stack.get("classified_as")),
+        results=tuple(made),
+        strehl_percent=lead.strehl_percent,
+        strehl_error_percent=lead.strehl_error_percent,
+        strehl_flag=lead.strehl_flag,
+        fwhm_arcsec=lead.fwhm_arcsec,
+        seeing_median_arcsec=number_of(raw_seeing.get("median")),
+        seeing_nearest_arcsec=number_of(nearest[1])
         if isinstance(nearest, list) and len(nearest) == 2
         else None,
-        curve=_curve(product(document, f"{PIPELINE}.pca").get("contrast_curve")),
-        distributed=_section(document, "distributed").get("status") is True,
-        comment=_text(document.get("comment")),
+        curve=by_pipeline[leading_pipeline(document, "pca")].curve,
+        distributed=section_of(document, "distributed").get("status") is True,
+        comment=text_of(document.get("comment")),
         failures=failures,
         skipped=skipped,
-        version=_version(stack),
+        version=_version(document.get("pipelined")),
         header=_header(document.get("fits_header")),
     )
 
 
-def _remarks(
-    document: Mapping[str, Any], stack: Mapping[str, Any]
-) -> tuple[tuple[Remark, ...], tuple[Remark, ...]]:
+def _remarks(document: Mapping[str, Any]) -> tuple[tuple[Remark, ...], tuple[Remark, ...]]:
     """Return failures and skipped products. A failure has retries, a skipped product has none."""
-    failures: list[Remark] = []
-    skipped: list[Remark] = []
-    for part, name in PRODUCTS.items():
-        value = product(document, f"{PIPELINE}.{part}".rstrip("."))
-        status = value if part.endswith("preview") else _section(value, "status")
-        reason = _text(status.get("reason"))
-        if not reason or status.get("done") is True:
-            continue
-        retries = _integer(status.get("retries")) or 0
-        if retries:
-            # Of a chain of products only the first failure is news.
-            if not (failures and " failed: " in reason):
-                failures.append(Remark(product=name, reason=reason, failures=retries))
-        elif reason not in {remark.reason for remark in skipped}:
-            skipped.append(Remark(product=name, reason=reason))
-    class_reason = _text(stack.get("reason"))
+    stack = product(document, "bright_star")
+    failures, skipped = _pipeline_remarks(document, "bright_star", "")
+    class_reason = text_of(stack.get("reason"))
     if class_reason and not failures:
         skipped = [remark for remark in skipped if remark.reason != class_reason]
         remark = Remark(product="stack", reason=class_reason)
         (failures if stack.get("classified_as") == "failed" else skipped).insert(0, remark)
+    faint_failures, faint_skipped = _pipeline_remarks(document, "faint_star", "faint-star ")
+    told = {remark.reason for remark in (*failures, *skipped)}
+    failures += [remark for remark in faint_failures if remark.reason not in told]
+    # That a bright star has no faint-star stack is no news.
+    if stack.get("classified_as") in FAINT_CLASSES:
+        skipped += [remark for remark in faint_skipped if remark.reason not in told]
     return tuple(failures), tuple(skipped)
 
 
-def _state(
-    stack: Mapping[str, Any], strehl: Mapping[str, Any], failures: tuple[Remark, ...]
-) -> str:
+def _pipeline_remarks(
+    document: Mapping[str, Any], pipeline: str, prefix: str
+) -> tuple[list[Remark], list[Remark]]:
+    failures: list[Remark] = []
+    skipped: list[Remark] = []
+    for part, name in PRODUCTS.items():
+        value = product(document, f"{pipeline}.{part}".rstrip("."))
+        status = value if part.endswith("preview") else section_of(value, "status")
+        reason = text_of(status.get("reason"))
+        if not reason or status.get("done") is True:
+            continue
+        retries = integer_of(status.get("retries")) or 0
+        if retries:
+            # Of a chain of products only the first failure is news.
+            if not (failures and " failed: " in reason):
+                failures.append(Remark(product=prefix + name, reason=reason, failures=retries))
+        elif reason not in {remark.reason for remark in skipped}:
+            skipped.append(Remark(product=prefix + name, reason=reason))
+    return failures, skipped
+
+
+def _state(stack: Mapping[str, Any], lead: PipelineResult, failures: tuple[Remark, ...]) -> str:
     if failures or stack.get("classified_as") == "failed":
         return "failed"
-    made = _section(stack, "status").get("done") is True
+    made = section_of(stack, "status").get("done") is True
     starless = stack.get("classified_as") == "zero_flux"
-    if made and (starless or _number(strehl.get("ratio_percent")) is not None):
-        return "done"
-    return "waiting"
+    return "done" if made and (starless or lead.strehl_percent is not None) else "waiting"
 
 
 def _night_failures(document: Mapping[str, Any]) -> list[Remark]:
@@ -272,10 +283,10 @@ def _night_failures(document: Mapping[str, Any]) -> list[Remark]:
     }
     remarks = []
     for section, name in names.items():
-        value = _section(document, section)
-        reason = _text(value.get("reason"))
+        value = section_of(document, section)
+        reason = text_of(value.get("reason"))
         if reason and value.get("done") is not True:
-            failures = _integer(value.get("retries")) or 0
+            failures = integer_of(value.get("retries")) or 0
             remarks.append(Remark(product=name, reason=reason, failures=failures))
     return remarks
 
@@ -287,15 +298,15 @@ def _seeing_frames(seeing: Mapping[str, Any]) -> tuple[SeeingFrame, ...]:
     for row in rows if isinstance(rows, list) else []:
         if not isinstance(row, list) or len(row) < 4 or not isinstance(row[1], datetime):
             continue
-        fwhm = _number(row[3])
+        fwhm = number_of(row[3])
         if fwhm is None or fwhm <= 0:
             continue
-        rest = [_number(value) for value in row[4:7]] + [None] * 3
+        rest = [number_of(value) for value in row[4:7]] + [None] * 3
         frames.append(
             SeeingFrame(
-                id=_text(row[0]),
+                id=text_of(row[0]),
                 utc=row[1],
-                filter_name=_text(row[2]),
+                filter_name=text_of(row[2]),
                 fwhm_arcsec=fwhm,
                 fwhm_x_arcsec=rest[0],
                 fwhm_y_arcsec=rest[1],
@@ -308,29 +319,8 @@ def _seeing_frames(seeing: Mapping[str, Any]) -> tuple[SeeingFrame, ...]:
 def _discarded(seeing: Mapping[str, Any]) -> tuple[Remark, ...]:
     """Read pairs [exposure id, reason] of AO-off exposures without a measurement."""
     pairs = seeing.get("discarded")
-    texts = [_text_pair(pair) for pair in (pairs if isinstance(pairs, list) else [])]
+    texts = [text_pair_of(pair) for pair in (pairs if isinstance(pairs, list) else [])]
     return tuple(Remark(product=pair[0], reason=pair[1]) for pair in texts if pair)
-
-
-def _curve(value: Any) -> Curve | None:
-    if not isinstance(value, list) or len(value) != 2:
-        return None
-    if not all(isinstance(column, list) for column in value):
-        return None
-    points = [
-        (separation, contrast)
-        for separation, contrast in zip(
-            map(_number, value[0]), map(_number, value[1]), strict=False
-        )
-        if separation is not None and contrast is not None
-    ]
-    if not points:
-        return None
-    points.sort()
-    return Curve(
-        separation_arcsec=tuple(point[0] for point in points),
-        contrast_mag=tuple(point[1] for point in points),
-    )
 
 
 def _header(value: Any) -> dict[str, tuple[str, str]]:
@@ -341,7 +331,7 @@ def _header(value: Any) -> dict[str, tuple[str, str]]:
         content, comment = (
             (card[0], card[1]) if isinstance(card, list) and len(card) == 2 else (card, "")
         )
-        header[str(key)] = ("" if content is None else str(content), _text(comment))
+        header[str(key)] = ("" if content is None else str(content), text_of(comment))
     return header
 
 
@@ -358,33 +348,3 @@ def _newest(value: Any) -> datetime | None:
     own = value.get("last_modified")
     times.append(own if isinstance(own, datetime) else None)
     return max((time for time in times if time is not None), default=None)
-
-
-def _section(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = document.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _number(value: Any) -> float | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None
-
-
-def _integer(value: Any) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _pair(value: Any) -> tuple[float, float] | None:
-    if not isinstance(value, list) or len(value) != 2:
-        return None
-    first, second = _number(value[0]), _number(value[1])
-    return None if first is None or second is None else (first, second)
-
-
-def _text_pair(value: Any) -> tuple[str, str] | None:
-    return (str(value[0]), str(value[1])) if isinstance(value, list) and len(value) == 2 else None

@@ -7,7 +7,8 @@ from statistics import median
 
 import numpy as np
 
-from dashboards.collect import Curve, Night, Observation, SeeingFrame
+from dashboards.collect import Night, Observation, SeeingFrame
+from dashboards.results import Curve
 from roboao_assets.science.seeing import summarise_seeing
 
 SUMMARY_SEPARATION_ARCSEC = 1.0
@@ -87,24 +88,6 @@ def seeing_trend(
     first, last = summary.times[0], summary.times[-1]
     times = [first + (last - first) * index / (points - 1) for index in range(points)]
     return tuple(zip(times, summary.evaluate(times).tolist(), strict=True))
-
-
-def median_curve(curves: Sequence[Curve], *, points: int = 80) -> Curve | None:
-    """Median of contrast curves where at least half of them reach; None without curves."""
-    if not curves:
-        return None
-    low = min(curve.separation_arcsec[0] for curve in curves)
-    high = max(curve.separation_arcsec[-1] for curve in curves)
-    grid = np.linspace(low, high, points)
-    table = np.array(
-        [
-            np.interp(grid, c.separation_arcsec, c.contrast_mag, left=np.nan, right=np.nan)
-            for c in curves
-        ]
-    )
-    enough = np.isfinite(table).sum(axis=0) * 2 >= len(curves)
-    middle = np.nanmedian(table[:, enough], axis=0)
-    return Curve(separation_arcsec=tuple(grid[enough]), contrast_mag=tuple(middle))
 
 
 def select_observations(

@@ -3,9 +3,15 @@
 from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
-from dashboards.collect import PICTURES, PIPELINE, Night, Observation, Remark
-from dashboards.compute import NightNumbers, contrast_at_one_arcsec
+from dashboards.collect import PICTURES, Night, Observation, Remark
+from dashboards.compute import (
+    SUMMARY_SEPARATION_ARCSEC,
+    NightNumbers,
+    contrast_at,
+    contrast_at_one_arcsec,
+)
 from dashboards.links import THUMBNAIL_WIDTHS_PX, image_url, night_url, observation_url
+from dashboards.results import PIPELINES, Candidate, PipelineResult
 from roboao_assets.storage.catalogue import NightSummary
 
 NOTHING = "–"
@@ -13,8 +19,11 @@ PICTURE_TITLES = {
     "full": "whole field",
     "cropped": "lock star",
     "pca": "PSF-subtracted",
+    "snr_map": "signal-to-noise map",
     "contrast_curve": "contrast curve",
 }
+# A card has two rows of two pictures.
+_CARD_PICTURES = ("full", "cropped", "pca", "contrast_curve")
 _STATE_WORDS = {"done": "done", "failed": "failed", "waiting": "waiting"}
 _CLASS_WORDS = {
     "high_flux": "high flux",
@@ -34,12 +43,12 @@ def number(value: float | None, form: str = ".2f", unit: str = "") -> str:
     return NOTHING if value is None else f"{value:{form}}{unit}"
 
 
-def strehl_text(observation: Observation) -> str:
+def strehl_text(measured: Observation | PipelineResult) -> str:
     """Spell the Strehl ratio with its error."""
-    if observation.strehl_percent is None:
+    if measured.strehl_percent is None:
         return NOTHING
-    error = observation.strehl_error_percent
-    return f"{observation.strehl_percent:.1f}" + (f" ± {error:.1f}" if error else "") + " %"
+    error = measured.strehl_error_percent
+    return f"{measured.strehl_percent:.1f}" + (f" ± {error:.1f}" if error else "") + " %"
 
 
 def nights_table(nights: Sequence[NightSummary]) -> str:
@@ -161,30 +170,19 @@ def observation_head(observation: Observation) -> str:
         if o.azimuth_deg is not None and o.elevation_deg is not None
         else NOTHING
     )
-    lock = f"({o.lock_xy[0]:.1f}, {o.lock_xy[1]:.1f}) px" if o.lock_xy else NOTHING
-    used = NOTHING if o.frames is None else str(o.frames)
-    if o.frames is not None and o.frames_used is not None:
-        used = f"{o.frames_used} of {o.frames}"
     facts = (
         ("observed (UTC)", f"{o.utc:%Y-%m-%d %H:%M:%S}" if o.utc else NOTHING),
         ("program", o.program or NOTHING),
         ("telescope, camera", ", ".join(filter(None, (o.telescope, o.camera))) or NOTHING),
         ("filter", o.filter_name or NOTHING),
         ("exposure", number(o.exposure_s, "g", " s")),
-        ("frames stacked", used),
         ("magnitude", number(o.magnitude, ".2f")),
         ("RA, Dec", place),
         ("azimuth, elevation", horizon),
-        ("lock position (x, y)", lock),
-        ("Strehl ratio", f"{strehl_text(o)} {o.strehl_flag}".strip()),
-        ("FWHM", number(o.fwhm_arcsec, ".3f", '"')),
-        ("core, halo", f"{number(o.core_arcsec, '.3f')}, {number(o.halo_arcsec, '.2f', chr(34))}"),
         ("seeing, night median", number(o.seeing_median_arcsec, ".2f", '"')),
         ("seeing, nearest in time", number(o.seeing_nearest_arcsec, ".2f", '"')),
-        ('contrast at 1"', number(contrast_at_one_arcsec(o), ".2f", " mag")),
         ("distributed", "yes" if o.distributed else "no"),
     )
-    cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
     comment = f'<p class="quiet">{escape(o.comment)}</p>' if o.comment else ""
     return (
         f'<div class="page-title"><h1>{escape(o.name or o.id)}</h1>'
@@ -192,16 +190,93 @@ def observation_head(observation: Observation) -> str:
         f'<nav class="beside"><a href="{escape(night_url(o.night))}">← night {dashed(o.night)}</a>'
         f'</nav></div><p class="id">{escape(o.id)}</p>'
         f"{_remarks(o.failures, 'failure')}{_remarks(o.skipped, 'skipped')}{comment}"
-        f'<dl class="facts">{cells}</dl>'
+        f"{_facts(facts)}"
     )
 
 
-def observation_pictures(observation: Observation, image_keys: Iterable[str]) -> str:
-    """Return all pictures of an observation in full, by pipeline, in the order of the flow."""
+def pipeline_head(result: PipelineResult) -> str:
+    """Return the title of a pipeline's part of an observation's page, and its numbers."""
+    r = result
+    used = NOTHING if r.frames is None else str(r.frames)
+    if r.frames is not None and r.frames_used is not None:
+        used = f"{r.frames_used} of {r.frames}"
+    lock = f"({r.lock_xy[0]:.1f}, {r.lock_xy[1]:.1f}) px" if r.lock_xy else NOTHING
+    contrast = contrast_at(r.curve, SUMMARY_SEPARATION_ARCSEC)
+    facts = (
+        ("Strehl ratio", f"{strehl_text(r)} {r.strehl_flag}".strip()),
+        ("FWHM", number(r.fwhm_arcsec, ".3f", '"')),
+        ("core, halo", f"{number(r.core_arcsec, '.3f')}, {number(r.halo_arcsec, '.2f', chr(34))}"),
+        ('contrast at 1"', number(contrast, ".2f", " mag")),
+        ("candidates", str(len(r.candidates)) if r.searched else NOTHING),
+        ("frames stacked", used),
+        ("lock position (x, y)", lock),
+    )
+    title = f"{PIPELINES[r.pipeline]} pipeline".capitalize()
+    return f'<h2 class="plot-title pipeline">{escape(title)}</h2>{_facts(facts)}'
+
+
+def candidates_table(result: PipelineResult) -> str:
+    """Return the companion candidates as a table; empty if none were looked for."""
+    if not result.searched:
+        return ""
+    threshold = number(result.snr_threshold, "g")
+    above = "" if result.snr_threshold is None else f" above a signal-to-noise ratio of {threshold}"
+    expected = (
+        ""
+        if result.false_alarms_expected is None
+        else f" Noise alone gives {result.false_alarms_expected:.2g} in a map like this."
+    )
+    if not result.candidates:
+        return f'<p class="quiet count">No companion candidate{above}.{expected}</p>'
+    rows = "".join(
+        _candidate_row(index, candidate)
+        for index, candidate in enumerate(result.candidates, start=1)
+    )
+    return (
+        '<h3 class="table-title">Companion candidates</h3>'
+        '<table class="numbers candidates"><thead><tr><th>no.</th><th>separation (")</th>'
+        "<th>PA (°)</th><th>contrast (mag)</th><th>S/N</th><th>false-alarm probability</th></tr>"
+        f'</thead><tbody>{rows}</tbody></table><p class="quiet count">{len(result.candidates)}'
+        f"{above}.{expected} The probability is that of one resolution element.</p>"
+    )
+
+
+def references_table(result: PipelineResult) -> str:
+    """Return the library PSFs that were subtracted, each a link; empty if there are none."""
+    if not result.references:
+        return ""
+    rows = "".join(
+        f'<tr><td><a href="{escape(observation_url(name))}">{escape(name)}</a></td>'
+        f"<td>{number(correlation, '.4f')}</td></tr>"
+        for name, correlation in result.references
+    )
+    components = "" if result.components is None else f", principal components {result.components}"
+    return (
+        f'<details class="references"><summary>References ({len(result.references)}{components})'
+        '</summary><table class="numbers references"><thead><tr><th>observation</th>'
+        f"<th>correlation</th></tr></thead><tbody>{rows}</tbody></table></details>"
+    )
+
+
+def observation_pictures(
+    observation: Observation, image_keys: Iterable[str], pipeline: str | None = None
+) -> str:
+    """Return the pictures of a pipeline in full, in the order of the flow.
+
+    Without `pipeline`, those of pipelines that have no part of the page of their own.
+    """
+    own = {result.pipeline for result in observation.results}
     order = {kind: index for index, kind in enumerate(PICTURES)}
     keys = sorted(
-        image_keys, key=lambda key: (_pipeline(key), order.get(_kind(key), len(order)), key)
+        (
+            key
+            for key in image_keys
+            if (_pipeline(key) == pipeline if pipeline else _pipeline(key) not in own)
+        ),
+        key=lambda key: (_pipeline(key), order.get(_kind(key), len(order)), key),
     )
+    if not keys and (pipeline or own):
+        return ""
     if not keys:
         return '<div class="notice"><p>No picture of this observation has been made yet.</p></div>'
     figures = "".join(_large_figure(key, observation.version) for key in keys)
@@ -239,13 +314,36 @@ def _sentence(reason: str) -> str:
     return reason[:1].upper() + reason[1:].rstrip(".") + "."
 
 
+def _facts(facts: Iterable[tuple[str, str]]) -> str:
+    cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
+    return f'<dl class="facts">{cells}</dl>'
+
+
+def _candidate_row(index: int, candidate: Candidate) -> str:
+    cells = (
+        str(index),
+        number(candidate.separation_arcsec, ".3f"),
+        number(candidate.pa_deg, ".1f"),
+        number(candidate.contrast_mag, ".2f"),
+        number(candidate.snr, ".1f"),
+        number(candidate.false_alarm_probability, ".1e"),
+    )
+    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _card_pictures(observation: Observation, image_keys: Collection[str]) -> str:
+    """Return thumbnails: each kind from the leading pipeline that has one."""
+    figures = []
+    for kind in _CARD_PICTURES:
+        keys = [f"{observation.id}/{r.pipeline}/{kind}" for r in observation.results]
+        there = [key for key in keys if key in image_keys]
+        figures += [_figure(key, PICTURE_TITLES[kind], observation.version) for key in there[:1]]
+    return "".join(figures)
+
+
 def _card(observation: Observation, image_keys: Collection[str]) -> str:
     o = observation
-    pictures = "".join(
-        _figure(key, PICTURE_TITLES[kind], o.version)
-        for kind in PICTURES
-        if (key := f"{o.id}/{PIPELINE}/{kind}") in image_keys
-    )
+    pictures = _card_pictures(o, image_keys)
     if not pictures:
         pictures = '<div class="no-picture">no preview</div>'
     metrics = (

@@ -24,7 +24,6 @@ from dashboards.collect import (
 from dashboards.compute import (
     ORDERS,
     SELECTIONS,
-    median_curve,
     select_cards,
     select_observations,
     summarise_night,
@@ -92,14 +91,18 @@ def observation_page(source: CatalogueSource) -> pn.Template:
         sentence = f"The catalogue has no observation {identifier!r}; the id may be misspelt."
         return _page("Observation", _html(markup.problem("No such observation", sentence)))
     observation, keys = found
-    parts: list[pn.viewable.Viewable] = [
-        _html(markup.observation_head(observation)),
-        _html(markup.observation_pictures(observation, keys)),
-    ]
-    if observation.curve is not None:
-        others = [o.curve for o in night.observations if o.curve] if night else []
-        median = median_curve(others) if len(others) > 1 else None
-        parts.append(_plot_panel("Contrast", plot.plot_contrast(observation.curve, median)))
+    median = night.contrast_medians.get(observation.filter_name) if night else None
+    parts: list[pn.viewable.Viewable] = [_html(markup.observation_head(observation))]
+    for result in observation.results:
+        pictures = markup.observation_pictures(observation, keys, result.pipeline)
+        parts += [
+            _html(markup.pipeline_head(result) + pictures),
+            _html(markup.candidates_table(result) + markup.references_table(result)),
+        ]
+        if result.curve is not None:
+            made = plot.plot_contrast(result.curve, median, result.candidates)
+            parts.append(_plot_panel("Contrast", made))
+    parts.append(_html(markup.observation_pictures(observation, keys)))
     parts.append(_header_search(observation))
     return _page(observation.name or identifier, pn.Column(*parts, sizing_mode="stretch_width"))
 

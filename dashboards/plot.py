@@ -15,12 +15,14 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from dashboards.collect import Curve, Night, Observation
+from dashboards.collect import Night, Observation
 from dashboards.compute import seeing_trend
 from dashboards.links import observation_url
+from dashboards.results import Candidate, Curve, MedianCurve
 
 BACKGROUND, PANEL, GRID = "#0f1216", "#171b21", "#2f3641"
 TEXT, MUTED, ACCENT = "#e4e8ee", "#a3acb9", "#56B4E9"
+CANDIDATE = "#F0E442"
 
 # Okabe-Ito: colour and bokeh marker of each filter, as on the previews.
 FILTER_STYLES = {
@@ -163,17 +165,27 @@ def plot_strehl(
     return plot
 
 
-def plot_contrast(curve: Curve, night_median: Curve | None = None) -> figure:
-    """Plot a contrast curve, fainter companions further down."""
+def plot_contrast(
+    curve: Curve, night_median: MedianCurve | None = None, candidates: Sequence[Candidate] = ()
+) -> figure:
+    """Plot a contrast curve, fainter companions further down, and the candidates as points."""
     plot = _new_plot("5 σ contrast (mag)", x_axis_label="separation (arcsec)")
     if night_median is not None:
+        plot.varea(
+            night_median.separation_arcsec,
+            night_median.lower_mag,
+            night_median.upper_mag,
+            color=MUTED,
+            alpha=0.18,
+            legend_label="night's quartiles",
+        )
         plot.line(
             night_median.separation_arcsec,
-            night_median.contrast_mag,
+            night_median.median_mag,
             color=MUTED,
             line_dash="dashed",
             line_width=1.5,
-            legend_label="night median",
+            legend_label=f"night's median of {night_median.total}",
         )
     source = ColumnDataSource(
         {"separation": list(curve.separation_arcsec), "contrast": list(curve.contrast_mag)}
@@ -193,9 +205,46 @@ def plot_contrast(curve: Curve, night_median: Curve | None = None) -> figure:
             tooltips=[("separation", '@separation{0.00}"'), ("contrast", "@contrast{0.00} mag")],
         )
     )
+    _add_candidates(plot, candidates)
     plot.y_range = DataRange1d(flipped=True)
     _style_legend(plot)
     return plot
+
+
+def _add_candidates(plot: figure, candidates: Sequence[Candidate]) -> None:
+    rows = [
+        (number, c)
+        for number, c in enumerate(candidates, start=1)
+        if c.separation_arcsec is not None and c.contrast_mag is not None
+    ]
+    if not rows:
+        return
+    source = ColumnDataSource(
+        {
+            "separation": [c.separation_arcsec for _, c in rows],
+            "contrast": [c.contrast_mag for _, c in rows],
+            "number": [str(number) for number, _ in rows],
+            "pa": [_shown(c.pa_deg, ".1f") for _, c in rows],
+            "snr": [_shown(c.snr, ".1f") for _, c in rows],
+        }
+    )
+    points = plot.scatter(
+        "separation",
+        "contrast",
+        source=source,
+        marker="star",
+        size=15,
+        color=CANDIDATE,
+        line_color="#000000",
+        legend_label="candidate" if len(rows) == 1 else "candidates",
+    )
+    tooltips = [
+        ("candidate", "@number"),
+        ("separation", '@separation{0.000}", PA @pa°'),
+        ("contrast", "@contrast{0.00} mag"),
+        ("S/N", "@snr"),
+    ]
+    plot.add_tools(HoverTool(renderers=[points], tooltips=tooltips))
 
 
 def _new_plot(y_axis_label: str, **options: Any) -> figure:

@@ -4,16 +4,12 @@ Images are (y, x) with y up; positions are (x, y), 0-based, in pixels of the
 image that is drawn. Nothing is written here: the caller stores the bytes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
-from matplotlib.patches import Circle, Ellipse
+from matplotlib.patches import Ellipse
 from numpy.typing import NDArray
 
 from roboao_assets.pipelines.picture_style import (
     ACCENT,
-    MUTED,
     TEXT,
     WARNING,
     measure_background,
@@ -22,8 +18,6 @@ from roboao_assets.pipelines.picture_style import (
     render_png,
     shrink,
     stretch_asinh,
-    style_axes,
-    style_legend,
 )
 from roboao_assets.pipelines.sky_picture import (
     TITLE_PX,
@@ -38,28 +32,9 @@ from roboao_assets.pipelines.sky_picture import (
     rim_background,
     round_length,
     show_image,
-    write_at,
     write_text,
     write_title,
 )
-from roboao_assets.science.errors import ScienceError
-
-
-@dataclass(frozen=True, kw_only=True)
-class CandidateMark:
-    """A companion candidate to be circled.
-
-    Attributes
-    ----------
-    x, y : float
-        Position in pixels of the residual.
-    label : str
-        Short text beside the circle, e.g. its significance.
-    """
-
-    x: float
-    y: float
-    label: str = ""
 
 
 def full_preview(
@@ -197,130 +172,6 @@ def cropped_preview(
             horizontal="right",
             colour=colour,
         )
-    return render_png(figure)
-
-
-def residual_preview(
-    residual: NDArray[np.float32],
-    *,
-    plate_scale_arcsec: float,
-    title: str,
-    candidates: Sequence[CandidateMark] = (),
-    east_is_left: bool = True,
-    y_axis_pa_deg: float = 0.0,
-    width_px: int = 600,
-) -> bytes:
-    """Draw a PSF-subtracted residual around its centre: blue below zero, red above.
-
-    Parameters
-    ----------
-    residual : ndarray of float, shape (y, x)
-        May hold NaN; the star is at ((x size - 1) / 2, (y size - 1) / 2).
-    plate_scale_arcsec : float
-    title : str
-    candidates : sequence of CandidateMark
-        Circled.
-    east_is_left, y_axis_pa_deg, width_px
-        As in `full_preview`.
-
-    Returns
-    -------
-    bytes
-        PNG.
-
-    Raises
-    ------
-    ScienceError
-        If no pixel is finite.
-    """
-    check_image(residual)
-    sky = Sky(
-        plate_scale_arcsec=plate_scale_arcsec,
-        east_is_left=east_is_left,
-        y_axis_pa_deg=y_axis_pa_deg,
-    )
-    _, spread = measure_background(residual)
-    limit = max(float(np.nanpercentile(np.abs(residual), 99.8)), 4.0 * spread)
-    # asinh on both sides of zero: the noise stays visible beside the star's leftover speckles.
-    shown = np.arcsinh(residual / spread) / np.arcsinh(limit / spread)
-    figure, axes = new_picture(residual.shape, width_px, title)
-    show_image(axes, np.clip(shown, -1.0, 1.0), residual.shape, colours="berlin", lowest=-1.0)
-    rows, columns = residual.shape
-    axes.plot(
-        (columns - 1) / 2, (rows - 1) / 2, "+", color=TEXT, markersize=14, markeredgewidth=1.4
-    )
-    radius = 0.035 * columns
-    for candidate in candidates:
-        circle = Circle((candidate.x, candidate.y), radius, fill=False, edgecolor="#F0E442", lw=1.8)
-        axes.add_patch(circle)
-        if candidate.label:
-            write_at(axes, candidate.x, candidate.y + 1.15 * radius, candidate.label)
-    draw_scale_bar(axes, sky, round_length(0.2 * columns * plate_scale_arcsec))
-    draw_compass(axes, sky)
-    write_text(axes, 0.03, 0.97, f"± {limit / spread:.0f} σ, asinh", size=13, vertical="top")
-    return render_png(figure)
-
-
-def contrast_curve_plot(
-    separation_arcsec: Sequence[float] | NDArray[np.floating],
-    contrast_mag: Sequence[float] | NDArray[np.floating],
-    *,
-    title: str,
-    night_median: tuple[Sequence[float], Sequence[float]] | None = None,
-    sigma: float = 5.0,
-) -> bytes:
-    """Plot a contrast curve; fainter companions are further down.
-
-    Parameters
-    ----------
-    separation_arcsec, contrast_mag : sequence of float, shape (n,)
-        Values that are not finite are left out.
-    title : str
-    night_median : tuple of two sequences or None
-        Separation and contrast of the median of the night, drawn for comparison.
-    sigma : float
-        Significance of the curve.
-
-    Returns
-    -------
-    bytes
-        PNG, 800 x 500 px.
-
-    Raises
-    ------
-    ScienceError
-        If no point is finite.
-    """
-    separation = np.asarray(separation_arcsec, dtype=float)
-    contrast = np.asarray(contrast_mag, dtype=float)
-    good = np.isfinite(separation) & np.isfinite(contrast)
-    if not good.any():
-        raise ScienceError(
-            f"a plot was asked for of a contrast curve of {separation.size} points of which none "
-            f"is finite; look at the residual it was measured on"
-        )
-    figure = new_figure(800, 500)
-    axes = figure.add_axes((0.1, 0.13, 0.87, 0.76))
-    style_axes(
-        axes,
-        x_label="separation (arcsec)",
-        y_label=f"{sigma:g} σ contrast (mag)",
-        title=title,
-    )
-    if night_median is not None:
-        axes.plot(*night_median, color=MUTED, linestyle="--", linewidth=1.5, label="night median")
-    axes.plot(
-        separation[good],
-        contrast[good],
-        color=ACCENT,
-        linewidth=2.4,
-        label="this observation",
-        marker="o" if good.sum() == 1 else "",
-    )
-    axes.set_xlim(left=0.0)
-    axes.invert_yaxis()
-    if night_median is not None:
-        style_legend(axes, location="upper right")
     return render_png(figure)
 
 

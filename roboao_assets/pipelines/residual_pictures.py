@@ -127,7 +127,7 @@ def residual_preview(
     shown = np.clip(np.arcsinh(residual / spread) / top, -1.0, 1.0)
     middle = round_length(limit / spread / 4.0)
     ticks = [
-        (float(np.arcsinh(level) / top), f"{level:.0f}" if abs(level) >= 1 else f"{level:g}")
+        (float(np.arcsinh(level) / top), _signed(level))
         for level in (-limit / spread, -middle, 0.0, middle, limit / spread)
     ]
     picture = _Picture(
@@ -187,7 +187,7 @@ def snr_map_preview(
     # Zero in the middle of the colours; asinh, or a bright companion would leave the noise black.
     span = np.where(snr < 0, np.arcsinh(threshold), np.arcsinh(top))
     shown = np.clip(np.arcsinh(snr) / span, -1.0, 1.0)
-    ticks = [(-1.0, f"−{threshold:g}"), (0.0, "0")]
+    ticks = [(-1.0, _signed(-threshold)), (0.0, "0")]
     if top > 1.5 * threshold:
         ticks.append((float(np.arcsinh(threshold) / np.arcsinh(top)), f"{threshold:g}"))
     ticks.append((1.0, f"{top:.1f}"))
@@ -348,6 +348,11 @@ class _Picture:
                 table, 0.045 * self.width_px, y - _ROW_PX, words, size=10, horizontal="left",
                 colour=MUTED,
             )  # fmt: skip
+
+
+def _signed(level: float) -> str:
+    shown = f"{level:.0f}" if abs(level) >= 10 else f"{level:.2g}"
+    return shown.replace("-", "−")
 
 
 def _write(

@@ -240,18 +240,3 @@ def write_text(
         parse_math=False,
         linespacing=1.35,
     )
-
-
-def write_at(axes: Axes, x: float, y: float, text: str) -> None:
-    """Write above a place given in pixels of the image."""
-    axes.text(
-        x,
-        y,
-        printable(text, most=24),
-        color="#F0E442",
-        fontsize=12,
-        horizontalalignment="center",
-        verticalalignment="bottom",
-        path_effects=OUTLINE,
-        parse_math=False,
-    )

@@ -7,6 +7,12 @@ from functools import cache
 import numpy as np
 
 from roboao_assets.pipelines import night_plots, previews
+from roboao_assets.pipelines.contrast_pictures import contrast_curve_plot, quartiles_document
+from roboao_assets.pipelines.residual_pictures import (
+    CandidateMark,
+    residual_preview,
+    snr_map_preview,
+)
 from roboao_assets.storage.catalogue import Catalogue, new_observation
 from roboao_assets.storage.raw_names import parse_exposure_name
 
@@ -17,6 +23,27 @@ FAILURE = (
     "CalibrationMissingError: no master dark of mode 9 for the night 20170607; "
     "there are 4 dark files and 10 are needed"
 )
+CANDIDATES = (
+    {
+        "separation_arcsec": 0.879,
+        "pa_deg": 306.8,
+        "contrast_mag": 4.31,
+        "snr": 19.2,
+        "false_alarm_probability": 3.2e-12,
+        "x": 140.0,
+        "y": 130.0,
+    },
+    {
+        "separation_arcsec": 1.45,
+        "pa_deg": 76.0,
+        "contrast_mag": 6.02,
+        "snr": 7.3,
+        "false_alarm_probability": 4.1e-7,
+        "x": 20.0,
+        "y": 80.0,
+    },
+)
+SEPARATION = np.linspace(0.1, 1.7, 60)
 SKIPPED = "the PSF library has no reference of another object in filter Sg"
 
 
@@ -53,6 +80,7 @@ def fill(catalogue: Catalogue) -> None:
     for target in TARGETS:
         add_observation(catalogue, target, NIGHT, rng)
     _add_seeing(catalogue, rng)
+    _add_contrast(catalogue)
     add_observation(catalogue, TARGETS[0], EARLIER_NIGHT, rng)
     catalogue.record_night_failure(
         EARLIER_NIGHT, "calib", "4 dark files of mode 9 were found and 10 are needed"
@@ -101,62 +129,107 @@ def add_observation(
 def _publish_products(
     catalogue: Catalogue, target: Target, night: str, rng: np.random.Generator
 ) -> None:
-    identifier = observation_id(target, night)
+    faint = target.flux < 1e3
     image, x, y = star_field(target.flux, rng)
-    catalogue.publish(
-        identifier,
-        "bright_star",
-        {
-            "classified_as": "faint" if target.flux < 1e3 else "high_flux",
-            "reason": "",
-            "frames": 770,
-            "frames_used": 755,
-            "lock_position": [x, y],
-        },
-    )
+    classified = {"classified_as": "faint" if faint else "high_flux", "reason": ""}
+    _publish_pipeline(catalogue, target, night, "bright_star", image, (x, y), classified)
+    if faint:
+        _publish_pipeline(catalogue, target, night, "faint_star", image, (x, y), {})
+
+
+def _publish_pipeline(
+    catalogue: Catalogue,
+    target: Target,
+    night: str,
+    pipeline: str,
+    image: np.ndarray,
+    lock_xy: tuple[float, float],
+    classified: dict,
+) -> None:
+    identifier = observation_id(target, night)
+    ratio = strehl_of(target, pipeline)
+    stack = {**classified, "frames": 770, "frames_used": 755, "lock_position": lock_xy}
+    catalogue.publish(identifier, pipeline, stack)
     fwhm = 0.24 if target.flag != "OK" else 0.112
     strehl = {
-        "lock_position": [x, y],
-        "ratio_percent": target.strehl,
+        "lock_position": lock_xy,
+        "ratio_percent": ratio,
         "ratio_error_percent": 0.3,
         "core_arcsec": 0.08,
         "halo_arcsec": 0.7,
         "fwhm_arcsec": fwhm,
         "flag": target.flag,
     }
-    catalogue.publish(identifier, "bright_star.strehl", strehl)
+    catalogue.publish(identifier, f"{pipeline}.strehl", strehl)
     pictures = {
         "full": previews.full_preview(
-            image, plate_scale_arcsec=SCALE_ARCSEC, title=identifier, lock_xy=(x, y)
+            image, plate_scale_arcsec=SCALE_ARCSEC, title=identifier, lock_xy=lock_xy
         ),
         "cropped": previews.cropped_preview(
             image,
-            x,
-            y,
+            *lock_xy,
             3.5,
             plate_scale_arcsec=SCALE_ARCSEC,
             title=target.name,
-            strehl_percent=target.strehl,
+            strehl_percent=ratio,
             strehl_error_percent=0.3,
             fwhm_arcsec=fwhm,
             flag=target.flag,
         ),
     }
-    catalogue.publish(identifier, "bright_star.preview", {})
+    catalogue.publish(identifier, f"{pipeline}.preview", {})
     if target.contrast:
-        separation = np.linspace(0.1, 1.7, 60)
-        contrast = 1.8 + target.strehl * 0.1 + 4.2 * (1 - np.exp(-separation / 0.45))
-        pictures["pca"] = residual_picture()
-        pictures["contrast_curve"] = previews.contrast_curve_plot(
-            separation, contrast, title=target.name
+        contrast = contrast_of(target, pipeline)
+        pictures |= residual_pictures()
+        places = [(c["separation_arcsec"], c["contrast_mag"]) for c in CANDIDATES]
+        pictures["contrast_curve"] = contrast_curve_plot(
+            SEPARATION, contrast, title=target.name, candidates=places
         )
-        curve = {"contrast_curve": [separation, contrast]}
-        catalogue.publish(identifier, "bright_star.pca", curve)
+        others = [t for t in TARGETS if t is not target][:5]
+        curve = {
+            "contrast_curve": [SEPARATION, contrast],
+            "candidates": list(CANDIDATES),
+            "snr_threshold": 5.0,
+            "false_alarms_expected": 0.012,
+            "components": 3,
+            "library_psf_id_corr": [
+                [observation_id(t), 0.99 - 0.01 * n] for n, t in enumerate(others)
+            ],
+        }
+        catalogue.publish(identifier, f"{pipeline}.pca", curve)
     else:
-        catalogue.record_skip(identifier, "bright_star.pca", SKIPPED)
+        catalogue.record_skip(identifier, f"{pipeline}.pca", SKIPPED)
     for kind, png in pictures.items():
-        key = f"{identifier}/bright_star/{kind}"
+        key = f"{identifier}/{pipeline}/{kind}"
         catalogue.put_image(key, png, night=night, observation=identifier)
+
+
+def strehl_of(target: Target, pipeline: str) -> float | None:
+    if target.strehl is None or pipeline == "bright_star":
+        return target.strehl
+    return target.strehl + 0.8
+
+
+def contrast_of(target: Target, pipeline: str) -> np.ndarray:
+    level = 1.8 + 0.1 * (strehl_of(target, pipeline) or 0.0)
+    return level + 4.2 * (1 - np.exp(-SEPARATION / 0.45))
+
+
+def _add_contrast(catalogue: Catalogue) -> None:
+    curves = [
+        night_plots.NightCurve(
+            filter_name=target.filter_name,
+            separation_arcsec=SEPARATION,
+            contrast_mag=contrast_of(target, "bright_star"),
+        )
+        for target in TARGETS
+        if target.contrast and target.strehl is not None
+    ]
+    found = night_plots.quartiles_by_filter(curves)
+    stored = [{"filter": name, **quartiles_document(q)} for name, q in found.items()]
+    catalogue.publish_night(NIGHT, "contrast_curve", {"quartiles": stored})
+    png = night_plots.contrast_plot(curves, title=f"Contrast {NIGHT}")
+    catalogue.put_image(f"{NIGHT}/contrast_curve", png, night=NIGHT)
 
 
 def _add_seeing(catalogue: Catalogue, rng: np.random.Generator) -> None:
@@ -212,19 +285,24 @@ def star_field(
 
 
 @cache
-def residual_picture() -> bytes:
-    return previews.residual_preview(
-        residual(np.random.default_rng(3)),
-        plate_scale_arcsec=SCALE_ARCSEC,
-        title="PSF subtracted",
-        candidates=[previews.CandidateMark(x=140, y=130, label="SNR 9.2")],
-    )
+def residual_pictures() -> dict[str, bytes]:
+    left = residual(np.random.default_rng(3))
+    rows, columns = np.mgrid[-100:101, -100:101]
+    snr = np.where(np.hypot(columns, rows) < 8, np.nan, left / 2.0)
+    options = {
+        "plate_scale_arcsec": SCALE_ARCSEC,
+        "title": "PSF subtracted",
+        "candidates": [CandidateMark(**candidate) for candidate in CANDIDATES],
+        "fwhm_px": 6.4,
+    }
+    return {"pca": residual_preview(left, **options), "snr_map": snr_map_preview(snr, **options)}
 
 
 def residual(rng: np.random.Generator) -> np.ndarray:
     rows, columns = np.mgrid[-100:101, -100:101]
     noise = rng.normal(0, 1, (201, 201)) * (1 + 30 * np.exp(-np.hypot(columns, rows) / 8))
     companion = 25 * np.exp(-((columns - 40) ** 2 + (rows - 30) ** 2) / 8)
+    companion += 12 * np.exp(-((columns + 80) ** 2 + (rows + 20) ** 2) / 8)
     return (noise + companion).astype(np.float32)
 
 

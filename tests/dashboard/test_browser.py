@@ -71,7 +71,7 @@ def test_night_page_shows_every_observation_with_its_pictures(page, server):
     page.locator("article.card").first.wait_for()
     _settle(page)
     assert page.locator("article.card").count() == len(TARGETS)
-    _assert_pictures(page, 4 * 5 + 2 + 1 + 3)
+    _assert_pictures(page, 4 * 5 + 2 + 1 + 3 + 1)
     assert page.locator("article.card.failed .remark.failure").inner_text().count(FAILURE) == 1
     assert SKIPPED in page.locator("article.card", has_text="Sg").inner_text()
     assert "9.4 ± 0.3 %" in page.locator("article.card").first.inner_text()
@@ -121,10 +121,10 @@ def test_text_typed_filters_the_cards(page, server):
 
 def test_observation_page_shows_pictures_numbers_and_header(page, server):
     page.goto(f"{server}/observation?id={quote(observation_id(TARGETS[1]), safe='')}")
-    page.locator("dl.facts").wait_for()
+    page.locator("dl.facts").first.wait_for()
     _settle(page)
-    _assert_pictures(page, 4)
-    facts = page.locator("dl.facts").inner_text()
+    _assert_pictures(page, 5)
+    facts = "".join(page.locator("dl.facts").all_inner_texts())
     for text in ("12.1 ± 0.3 % OK", "755 of 770", '0.112"', "KPNO_2.1m"):
         assert text in facts
     _shoot(page, "observation")
@@ -132,6 +132,27 @@ def test_observation_page_shows_pictures_numbers_and_header(page, server):
     search.press_sequentially("mode_num", delay=10)
     page.locator("p.count", has_text="1 of 64 cards").wait_for()
     assert page.locator(".header-cards td").first.inner_text() == "9"
+    _assert_sound(page)
+
+
+def test_faint_star_has_a_part_of_each_pipeline_with_its_candidates(page, server):
+    page.goto(f"{server}/observation?id={quote(observation_id(TARGETS[3]), safe='')}")
+    page.locator("table.candidates").first.wait_for()
+    _settle(page)
+    _assert_pictures(page, 10)
+    heads = page.locator("h2.pipeline").all_inner_texts()
+    assert heads == ["Faint-star pipeline", "Bright-star pipeline"]
+    tables = page.locator("table.candidates")
+    assert tables.count() == 2
+    assert tables.first.locator("tbody tr").first.inner_text().split() == [
+        "1", "0.879", "306.8", "4.31", "19.2", "3.2e-12",
+    ]  # fmt: skip
+    assert page.locator("canvas").count() >= 2, "the contrast of each pipeline is drawn"
+    reference = page.locator("table.references tbody tr").first
+    assert "0.9900" in reference.inner_text()
+    _shoot(page, "faint_observation")
+    reference.locator("a").click()
+    page.locator("h1", has_text="351_Yrsa").wait_for()
     _assert_sound(page)
 
 

@@ -5,17 +5,19 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from plausible import (
+    CANDIDATES,
     EARLIER_NIGHT,
     FAILURE,
     NIGHT,
     SCRIPT_NAME,
+    SEPARATION,
     SKIPPED,
     TARGETS,
+    contrast_of,
     observation_id,
 )
 
 from dashboards.collect import (
-    Curve,
     Remark,
     SeeingFrame,
     collect_night,
@@ -25,12 +27,12 @@ from dashboards.collect import (
 )
 from dashboards.compute import (
     contrast_at,
-    median_curve,
     seeing_trend,
     select_cards,
     select_observations,
     summarise_night,
 )
+from dashboards.results import Curve, read_contrast_medians
 
 BAD_VALUES = (None, "text", 3, True, [], [1], {}, {"status": []}, float("nan"), [[1], "x"])
 
@@ -73,12 +75,64 @@ def test_observation_tells_its_measurements(catalogue):
     observation, keys = collect_observation(catalogue, observation_id(TARGETS[1]))
     assert observation.state == "done"
     assert observation.classification == "high_flux"
-    assert (observation.frames, observation.frames_used) == (770, 755)
+    result = observation.results[0]
+    assert (result.pipeline, result.frames, result.frames_used) == ("bright_star", 770, 755)
     assert (observation.strehl_percent, observation.strehl_flag) == (12.1, "OK")
     assert observation.elevation_deg == pytest.approx(61.5)
     assert observation.seeing_nearest_arcsec == pytest.approx(1.2 + 14 / 300)
     assert observation.header["MODE_NUM"] == ("9", "camera mode")
-    assert {key.rsplit("/", 1)[1] for key in keys} == {"full", "cropped", "pca", "contrast_curve"}
+    kinds = {"full", "cropped", "pca", "snr_map", "contrast_curve"}
+    assert {key.rsplit("/", 1)[1] for key in keys} == kinds
+
+
+def test_candidates_and_references_are_those_of_the_catalogue(night):
+    result = night.observations[1].results[0]
+    for found, stored in zip(result.candidates, CANDIDATES, strict=True):
+        assert vars(found) == {key: stored[key] for key in vars(found)}
+    assert (result.searched, result.snr_threshold, result.false_alarms_expected) == (
+        True, 5.0, 0.012,
+    )  # fmt: skip
+    assert [correlation for _, correlation in result.references] == pytest.approx(
+        [0.99, 0.98, 0.97, 0.96, 0.95]
+    )
+    nothing = read_observation({"_id": "x", "pipelined": {"bright_star": {"frames": 3}}}).results[0]
+    assert (nothing.searched, nothing.candidates, nothing.references) == (False, (), ())
+
+
+def test_faint_star_numbers_lead_where_there_are_any(night):
+    observation = night.observations[3]
+    assert observation.classification == "faint"
+    assert [result.pipeline for result in observation.results] == ["faint_star", "bright_star"]
+    assert observation.strehl_percent == pytest.approx(2.1)
+    assert [r.strehl_percent for r in observation.results] == pytest.approx([2.1, 1.3])
+    assert observation.curve == observation.results[0].curve
+
+
+def test_median_of_the_night_is_by_filter(night):
+    assert list(night.contrast_medians) == ["lp600"], "the other filters have one curve each"
+    median = night.contrast_medians["lp600"]
+    curves = [contrast_of(t, "bright_star") for t in TARGETS if t.filter_name == "lp600"]
+    assert median.total == len(curves) == 3
+    expected = np.interp(median.separation_arcsec, SEPARATION, np.median(curves, axis=0))
+    np.testing.assert_allclose(median.median_mag, expected, atol=2e-3)
+
+
+def test_failures_of_a_faint_star_stack_are_told_and_skips_of_bright_stars_are_not():
+    def read(classified_as, status):
+        bright = {"classified_as": classified_as, "status": {"done": True}}
+        bright["strehl"] = {"ratio_percent": 3.0}
+        faint = {"status": {"done": False, **status}}
+        document = {"_id": "x", "pipelined": {"bright_star": bright, "faint_star": faint}}
+        return read_observation(document)
+
+    skip = {"retries": 0, "reason": "its class is high_flux"}
+    bright = read("high_flux", skip)
+    assert (bright.state, bright.skipped) == ("done", ())
+    told = Remark(product="faint-star stack", reason="its class is high_flux")
+    assert read("faint", skip).skipped == (told,)
+    failed = read("high_flux", {"retries": 2, "reason": "the disk is full"})
+    assert failed.state == "failed"
+    assert failed.failures[0].product == "faint-star stack"
 
 
 def test_failure_and_skip_are_told_once_and_apart(night):
@@ -113,10 +167,27 @@ def test_documents_edited_by_hand_are_read_as_far_as_they_go(bad):
     )  # fmt: skip
     assert read_observation({"_id": "x", **dict.fromkeys(keys, bad)}).id == "x"
     parts = ("status", "strehl", "pca", "preview", "classified_as", "frames", "lock_position")
-    for stack in (bad, dict.fromkeys(parts, bad), {"pca": {"contrast_curve": bad}}):
+    of_pca = ("contrast_curve", "candidates", "library_psf_id_corr", "components", "snr_threshold")
+    pca = {"pca": dict.fromkeys(of_pca, bad)}
+    in_lists = {"pca": dict.fromkeys(of_pca[1:3], [bad, {"snr": bad}, [bad, bad]])}
+    for stack in (bad, dict.fromkeys(parts, bad), pca, in_lists):
         document = {"_id": "x", "pipelined": {"bright_star": stack}, "seeing": {"nearest": bad}}
+        document["pipelined"]["faint_star"] = stack
         document["coordinates"] = {"azel": bad, "radec_str": bad}
         assert read_observation(document).strehl_percent is None
+
+
+@pytest.mark.parametrize("bad", BAD_VALUES, ids=repr)
+def test_medians_edited_by_hand_are_left_out(bad):
+    whole = {
+        "filter": "Si", "total": 3, "separation_arcsec": [0.1], "lower_mag": [1],
+        "median_mag": [2], "upper_mag": [3],
+    }  # fmt: skip
+    assert read_contrast_medians({"quartiles": [whole]})["Si"].median_mag == (2.0,)
+    assert read_contrast_medians({"quartiles": bad}) == {}
+    for key in ("median_mag", "separation_arcsec"):
+        found = read_contrast_medians({"quartiles": [bad, {**whole, key: bad}]})
+        assert all(isinstance(v, float) for m in found.values() for v in m.median_mag)
 
 
 def test_contrast_is_interpolated_inside_the_curve_only():
@@ -127,20 +198,11 @@ def test_contrast_is_interpolated_inside_the_curve_only():
     assert contrast_at(None, 1.0) is None
 
 
-def test_median_curve_is_the_median_where_half_of_the_curves_reach():
-    grid = tuple(np.linspace(0.1, 1.0, 10))
-    curves = [Curve(separation_arcsec=grid, contrast_mag=(m,) * 10) for m in (3.0, 4.0, 9.0)]
-    long = Curve(separation_arcsec=(0.1, 2.0), contrast_mag=(1.0, 1.0))
-    median = median_curve([*curves, long])
-    assert set(median.contrast_mag) == {3.5}
-    assert max(median.separation_arcsec) <= 1.0
-    assert median_curve([]) is None
-
-
 def test_night_numbers_are_medians_of_what_was_measured(night):
     numbers = summarise_night(night)
     assert (numbers.observations, numbers.done, numbers.failed, numbers.waiting) == (7, 6, 1, 0)
-    strehls = [t.strehl for t in TARGETS if t.strehl is not None]
+    # The faint star by its own stack.
+    strehls = [2.1 if t.strehl == 1.3 else t.strehl for t in TARGETS if t.strehl is not None]
     assert numbers.median_strehl_percent == pytest.approx(np.median(strehls))
     assert numbers.median_seeing_arcsec == 1.29
 

@@ -5,14 +5,14 @@ import re
 import urllib.error
 import urllib.request
 from html.parser import HTMLParser
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from PIL import Image
 from plausible import NIGHT, SCRIPT_NAME, TARGETS, observation_id
 
 from dashboards import links, markup, plot
-from dashboards.collect import collect_night, collect_observation
+from dashboards.collect import collect_night, collect_observation, read_observation
 from dashboards.compute import summarise_night
 from dashboards.images import PictureStore, make_thumbnail
 from dashboards.source import CatalogueSource
@@ -60,6 +60,9 @@ def test_night_markup_is_well_formed_and_escaped(night):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in cards
     assert "<script" not in cards
     assert cards.count('loading="lazy"') == cards.count("<img") == 22
+    faint = observation_id(TARGETS[3])
+    assert f"{faint}/faint_star/cropped" in unquote(cards)
+    assert f"{faint}/bright_star/cropped" not in unquote(cards)
 
 
 def test_observation_markup_is_well_formed_and_escaped(catalogue):
@@ -68,10 +71,42 @@ def test_observation_markup_is_well_formed_and_escaped(catalogue):
         cards = [(key, *value) for key, value in observation.header.items()]
         html = (
             markup.observation_head(observation)
+            + "".join(
+                markup.pipeline_head(result)
+                + markup.observation_pictures(observation, keys, result.pipeline)
+                + markup.candidates_table(result)
+                + markup.references_table(result)
+                for result in observation.results
+            )
             + markup.observation_pictures(observation, keys)
             + markup.header_table(cards, len(cards))
         )
         assert "b" not in check(html).seen or "<b>robot" not in html
+
+
+def test_every_picture_is_shown_once(catalogue):
+    observation, keys = collect_observation(catalogue, observation_id(TARGETS[3]))
+    pipelines = [*(r.pipeline for r in observation.results), None]
+    shown = "".join(markup.observation_pictures(observation, keys, p) for p in pipelines)
+    assert shown.count("<img") == len(keys) == 10
+    strange = f"{observation.id}/extended_object/full"
+    assert "extended-object" in markup.observation_pictures(observation, [*keys, strange])
+
+
+def test_candidates_table_tells_what_was_looked_for():
+    def table(**pca):
+        document = {"_id": "x", "pipelined": {"bright_star": {"pca": pca}}}
+        return markup.candidates_table(read_observation(document).results[0])
+
+    assert table(components=3) == ""
+    none = table(candidates=[], snr_threshold=5.0, false_alarms_expected=0.0123)
+    assert "No companion candidate above a signal-to-noise ratio of 5." in none
+    assert "Noise alone gives 0.012 in a map like this." in none
+    assert "No companion candidate." in table(candidates=[])
+    some = table(candidates=[{"separation_arcsec": 0.5, "pa_deg": "<b>"}])
+    assert check(some).seen >= {"table", "td"}
+    assert "0.500" in some
+    assert "&lt;b&gt;" not in some, "what is no number is absent"
 
 
 @pytest.mark.parametrize("text", ['"><img src=x onerror=alert(1)>', "<script>", "'&amp;"])
@@ -105,8 +140,14 @@ def test_plots_share_their_time_axis_and_invert_contrast(night):
         len(r.data_source.data["time"]) for r in seeing.renderers if "fwhm" in r.data_source.data
     )
     assert points == len(night.seeing)
-    curve = next(o.curve for o in night.observations if o.curve)
-    assert plot.plot_contrast(curve, curve).y_range.flipped
+    result = night.observations[0].results[0]
+    contrast = plot.plot_contrast(result.curve, night.contrast_medians["lp600"], result.candidates)
+    assert contrast.y_range.flipped
+    named = [item.label.value for item in contrast.legend[0].items]
+    assert named == ["night's quartiles", "night's median of 3", "this observation", "candidates"]
+    points = contrast.renderers[-1].data_source.data
+    assert points["contrast"] == [c.contrast_mag for c in result.candidates]
+    assert len(plot.plot_contrast(result.curve).renderers) == 1
 
 
 def test_nothing_measured_is_no_plot():
