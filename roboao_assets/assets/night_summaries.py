@@ -11,6 +11,13 @@ GROUP = "night_summaries"
 def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
     """Return the assets `seeing`, `strehl_summary` and `contrast_summary`."""
     to_night = location.partitions.observations_to_night
+
+    def of_observations(name: str) -> list[dg.AssetDep]:
+        """Of both stacks: that of the faint-star pipeline speaks for faint stars."""
+        return [
+            dg.AssetDep(asset, partition_mapping=to_night) for asset in (name, f"faint_star_{name}")
+        ]
+
     return [
         build_night_asset(
             location,
@@ -27,7 +34,7 @@ def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
             location,
             "strehl_summary",
             group=GROUP,
-            deps=[dg.AssetDep("strehl_ratio", partition_mapping=to_night), "seeing"],
+            deps=[*of_observations("strehl_ratio"), "seeing"],
             kinds={"matplotlib"},
             description="Plot of the night's Strehl ratios.",
         ),
@@ -35,8 +42,11 @@ def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
             location,
             "contrast_summary",
             group=GROUP,
-            deps=[dg.AssetDep("contrast_curve", partition_mapping=to_night)],
+            deps=of_observations("contrast_curve"),
             kinds={"matplotlib"},
-            description="Plot of the night's contrast curves.",
+            description=(
+                "Plot and tables of the night's contrast curves, with median and quartiles by "
+                "filter; behind the curve of each observation its night's median."
+            ),
         ),
     ]
