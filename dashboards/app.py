@@ -12,7 +12,10 @@ from bokeh.server.server import Server
 
 from dashboards import pages
 from dashboards.images import ImageHandler, PictureStore
+from dashboards.library_collect import LibrarySource
+from dashboards.library_page import library_page
 from dashboards.source import CatalogueSource
+from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings, load_settings
 
 ADDRESS = "127.0.0.1"
@@ -25,7 +28,7 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
     Parameters
     ----------
     settings : Settings
-        Only the catalogue and the port of the dashboard are used.
+        Only the catalogue, the archive's PSF library and the port of the dashboard are used.
     port : int, optional
         Instead of `settings.dashboard_port`.
     show : bool
@@ -37,7 +40,9 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
         If the port is in use.
     """
     port = settings.dashboard_port if port is None else port
-    source = CatalogueSource(settings.resolved_catalogue_url)
+    url = settings.resolved_catalogue_url
+    source = CatalogueSource(url)
+    library = LibrarySource(ArchivePaths(settings.archive_root.absolute()))
     executor = ThreadPoolExecutor(_PICTURE_THREADS, thread_name_prefix="pictures")
     pn.config.theme = "dark"  # type: ignore[misc]
     return pn.io.server.get_server(
@@ -46,6 +51,7 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
             "/": lambda: pages.nights_page(source),
             "/night": lambda: pages.night_page(source),
             "/observation": lambda: pages.observation_page(source),
+            "/psf-library": lambda: library_page(source, library, url, executor),
         },
         port=port,
         address=ADDRESS,

@@ -47,12 +47,12 @@ def _free_port():
         return probe.getsockname()[1]
 
 
-def _start_server(catalogue_url, log):
+def _start_server(catalogue_url, log, variables):
     port = _free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ROBOAO_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "dashboards.app", "--port", str(port)],
-        env=environment | {"ROBOAO_CATALOGUE_URL": catalogue_url},
+        env=environment | {"ROBOAO_CATALOGUE_URL": catalogue_url} | variables,
         cwd=Path(__file__).parents[2],
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -75,11 +75,11 @@ def start_server(tmp_path_factory):
     """A function that starts a server on a catalogue and returns its address."""
     running = []
 
-    def start(url):
+    def start(url, **variables):
         log_path = tmp_path_factory.mktemp("server") / "log.txt"
         with log_path.open("wb") as log:
             try:
-                process, address = _start_server(url, log)
+                process, address = _start_server(url, log, variables)
             except RuntimeError as error:
                 pytest.fail(f"{error}; it wrote:\n{log_path.read_text()}")
         running.append(process)
