@@ -18,6 +18,7 @@ PARTS = {
     "workers": "benchmarks.workers",
     "peers": "benchmarks.peers",
     "kernels": "benchmarks.kernels",
+    "contrast": "benchmarks.contrast",
     "catalogue": "benchmarks.catalogue",
     "truth": "benchmarks.truth",
 }

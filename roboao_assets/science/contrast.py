@@ -198,8 +198,8 @@ def measure_noise(
 
 
 def _radii(half: int, fwhm_px: float) -> NDArray[np.float64]:
-    """Radii (px) one apart, from one FWHM to where the apertures touch the edge."""
-    return np.arange(fwhm_px, half - fwhm_px / 2 + 1e-9)
+    """Radii (px) one apart, from one FWHM to where the apertures touch the edge of the pixels."""
+    return np.arange(fwhm_px, half + 0.5 - fwhm_px / 2 + 1e-9)
 
 
 def _smooth(noise: NDArray[np.float64], fwhm_px: float) -> NDArray[np.float64]:

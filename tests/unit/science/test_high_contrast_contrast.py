@@ -75,7 +75,8 @@ def test_curve_has_the_shape_it_says(curve):
     separations = curve.separation_arcsec
     assert separations[0] == pytest.approx(FWHM_PX * SCALE_ARCSEC)
     np.testing.assert_allclose(np.diff(separations), SCALE_ARCSEC)
-    assert HALF - FWHM_PX / 2 - 1 < separations[-1] / SCALE_ARCSEC <= HALF - FWHM_PX / 2
+    edge_px = HALF + 0.5 - FWHM_PX / 2
+    assert edge_px - 1 < separations[-1] / SCALE_ARCSEC <= edge_px
     for values in (curve.contrast_mag, curve.blind_contrast_mag, curve.noise, curve.throughput):
         assert values.shape == separations.shape
         assert values.dtype == np.float64
