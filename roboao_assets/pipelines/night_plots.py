@@ -251,7 +251,8 @@ def contrast_plot(curves: Sequence[NightCurve], *, title: str, sigma: float = 5.
         )
         if found.total > 1:
             draw_quartile_band(axes, found, colour=colour)
-    axes.plot([], [], color=MUTED, linewidth=1.6, linestyle="--", label="quartiles")
+    if any(found.total > 1 for found in quartiles.values()):
+        axes.plot([], [], color=MUTED, linewidth=1.6, linestyle="--", label="quartiles")
     axes.set_xlim(left=0.0)
     low, high = contrast_limits([_finite(curve) for curve in curves])
     axes.set_ylim(high, low)

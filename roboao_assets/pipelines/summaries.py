@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy import units
-from astropy.table import QTable
+from astropy.table import Table
 
 from roboao_assets.pipelines.contrast_pictures import (
     LEAST_CURVES,
@@ -128,21 +127,21 @@ def _redraw_observations(
                 publish_contrast_picture(ws, night, document["_id"], pipeline, document, median)
 
 
-def _quartiles_table(quartiles: Mapping[str, ContrastQuartiles]) -> QTable:
+def _quartiles_table(quartiles: Mapping[str, ContrastQuartiles]) -> Table:
     """A row a filter and separation."""
     columns = ("separation_arcsec", "curves", "lower_mag", "median_mag", "upper_mag")
     names = [np.full(q.curves.size, name) for name, q in quartiles.items()]
-    table = QTable({"filter": np.concatenate(names)})
+    table = Table({"filter": np.concatenate(names)})
     for column in columns:
         table[column] = np.concatenate([getattr(q, column) for q in quartiles.values()])
     return _with_units(table)
 
 
-def _curves_table(names: Sequence[tuple[str, str]], curves: Sequence[NightCurve]) -> QTable:
+def _curves_table(names: Sequence[tuple[str, str]], curves: Sequence[NightCurve]) -> Table:
     """A row a point of a curve; `names` are the observation and pipeline of each curve."""
     points = [finite_points(c.separation_arcsec, c.contrast_mag) for c in curves]
     sizes = [separation.size for separation, _ in points]
-    table = QTable(
+    table = Table(
         {
             "observation": np.repeat([observation for observation, _ in names], sizes),
             "pipeline": np.repeat([pipeline for _, pipeline in names], sizes),
@@ -154,16 +153,16 @@ def _curves_table(names: Sequence[tuple[str, str]], curves: Sequence[NightCurve]
     return _with_units(table)
 
 
-def _with_units(table: QTable) -> QTable:
+def _with_units(table: Table) -> Table:
     for name in table.colnames:
-        if name.endswith("_arcsec"):
-            table[name] = np.round(table[name], 5) * units.arcsec
-        elif name.endswith("_mag"):
-            table[name] = np.round(table[name], 4) * units.mag
+        for ending, unit, digits in (("_arcsec", "arcsec", 5), ("_mag", "mag", 4)):
+            if name.endswith(ending):
+                table[name] = np.round(table[name], digits)
+                table[name].unit = unit
     return table
 
 
-def _ecsv(table: QTable) -> str:
+def _ecsv(table: Table) -> str:
     text = io.StringIO()
     table.write(text, format="ascii.ecsv")
     return text.getvalue()
