@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from roboao_assets.pipelines.bright_star import PIPELINE
-from roboao_assets.science.errors import NoReferencesError
-from roboao_assets.science.high_contrast import choose_references
+from roboao_assets.science.errors import FitFailedError, NoReferencesError
+from roboao_assets.science.high_contrast import annulus_that_matters, choose_references
+from roboao_assets.science.star_quality import measure_core
 from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, night_of, product
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.psf_library import (
@@ -24,6 +25,8 @@ from roboao_assets.storage.psf_library import (
     read_psf_candidate,
 )
 
+# A first guess: the filter leaves the core some four pixels wide.
+_FIRST_FWHM_PX = 4.0
 _ADVICE = "materialise pca_residual to"
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -122,7 +125,8 @@ def would_use(
         return []
     try:
         chosen, correlations = _choose(star, stars, number)
-    except NoReferencesError:
+    except (NoReferencesError, FitFailedError):
+        # A star without a core is none that anything could be subtracted from.
         return []
     found = {int(i): float(c) for i, c in zip(chosen, correlations, strict=True)}
     if not any(i >= len(used) for i in found):
@@ -134,6 +138,8 @@ def would_use(
 
 
 def _choose(star: PsfEntry, stars: Sequence[PsfEntry], number: int) -> tuple[Any, Any]:
+    half_px = star.frame.shape[0] // 2
+    core = measure_core(star.frame, half_px, half_px, _FIRST_FWHM_PX)
     return choose_references(
         star.frame,
         np.array([s.frame for s in stars]),
@@ -144,6 +150,7 @@ def _choose(star: PsfEntry, stars: Sequence[PsfEntry], number: int) -> tuple[Any
         filter_name=star.filter_name,
         telescope=star.telescope,
         number=number,
+        annulus_px=annulus_that_matters(core.fwhm_px, half_px),
         library_preparations=[s.preparation for s in stars],
         preparation=star.preparation,
     )

@@ -9,8 +9,8 @@ from roboao_assets.pipelines.bright_star import PIPELINE
 from roboao_assets.pipelines.candidate_preview import candidate_preview
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
 from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
-from roboao_assets.pipelines.reference_stars import library_candidate
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.reference_stars import library_candidate
 from roboao_assets.pipelines.sky_picture import Sky
 from roboao_assets.pipelines.stacks import BRIGHT_STAR
 from roboao_assets.pipelines.workspace import open_workspace

@@ -90,7 +90,7 @@ def test_a_change_is_told_to_those_concerned_and_taken_back(archive):
     (evaluation,) = archive.evaluations().values()
     assert (evaluation.partition, evaluation.passed) == (ID, False)
     assert evaluation.severity == dg.AssetCheckSeverity.WARN
-    assert "better was added (correlation 0.99" in evaluation.description
+    assert "better was added (correlation 0.9" in evaluation.description
     assert failing_observations(archive.instance) == {ID}
     assert archive.instance.get_runs_count() == 2, "nothing was redone"
 
