@@ -123,23 +123,26 @@ def would_use(
     stars = [*used, *new]
     if not stars:
         return []
+    half_px = star.frame.shape[0] // 2
     try:
-        chosen, correlations = _choose(star, stars, number)
+        core = measure_core(star.frame, half_px, half_px, _FIRST_FWHM_PX)
+        annulus_px = annulus_that_matters(core.fwhm_px, half_px)
+        chosen, correlations = _choose(star, stars, number, annulus_px)
     except (NoReferencesError, FitFailedError):
         # A star without a core is none that anything could be subtracted from.
         return []
     found = {int(i): float(c) for i, c in zip(chosen, correlations, strict=True)}
     if not any(i >= len(used) for i in found):
         return []
-    every, all_correlations = _choose(star, stars, len(stars))
+    every, all_correlations = _choose(star, stars, len(stars), annulus_px)
     before = [float(c) for i, c in zip(every, all_correlations, strict=True) if int(i) < len(used)]
     lowest = min(before, default=None)
     return [(stars[i], c, lowest) for i, c in found.items() if i >= len(used)]
 
 
-def _choose(star: PsfEntry, stars: Sequence[PsfEntry], number: int) -> tuple[Any, Any]:
-    half_px = star.frame.shape[0] // 2
-    core = measure_core(star.frame, half_px, half_px, _FIRST_FWHM_PX)
+def _choose(
+    star: PsfEntry, stars: Sequence[PsfEntry], number: int, annulus_px: tuple[float, float]
+) -> tuple[Any, Any]:
     return choose_references(
         star.frame,
         np.array([s.frame for s in stars]),
@@ -150,7 +153,7 @@ def _choose(star: PsfEntry, stars: Sequence[PsfEntry], number: int) -> tuple[Any
         filter_name=star.filter_name,
         telescope=star.telescope,
         number=number,
-        annulus_px=annulus_that_matters(core.fwhm_px, half_px),
+        annulus_px=annulus_px,
         library_preparations=[s.preparation for s in stars],
         preparation=star.preparation,
     )
