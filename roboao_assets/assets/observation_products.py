@@ -26,6 +26,7 @@ from roboao_assets.orchestration.reference_checks import (
     ASSET,
     CHECK,
     judge_nights,
+    newest_product,
     references_evaluation,
 )
 from roboao_assets.orchestration.resources import CodeLocation, StageConfig
@@ -292,7 +293,8 @@ def _log(context: dg.AssetExecutionContext, observation: str, outcome: StageOutc
         context.log_event(materialization(observation, outcome))
     checks = {key.name for key in context.selected_asset_check_keys}
     if "strehl_flag" in checks and outcome.stage == "strehl_ratio":
-        context.log_event(strehl_flag_evaluation(observation, outcome))
+        target = newest_product(context.instance, outcome.stage, observation)
+        context.log_event(strehl_flag_evaluation(observation, outcome, target))
     if CHECK in checks and outcome.stage == ASSET:
         # It was compared with the library as it is, or found nothing to compare it with.
         judgement = ReferenceJudgement(observation=observation, current=True)

@@ -86,10 +86,14 @@ def failure_observation(observation: str, outcome: StageOutcome) -> dg.AssetObse
     )
 
 
-def strehl_flag_evaluation(observation: str, outcome: StageOutcome) -> dg.AssetCheckEvaluation:
+def strehl_flag_evaluation(
+    observation: str, outcome: StageOutcome, target: Any = None
+) -> dg.AssetCheckEvaluation:
     """Return what the check of the Strehl ratio's flag says of an outcome of that stage.
 
-    A flag of ``BAD?`` is a warning: the star may be a double, or the correction poor.
+    `target` is the materialisation that it is about: without it, Dagster counts the partition
+    as not evaluated (`reference_checks.newest_product`). A flag of ``BAD?`` is a warning: the
+    star may be a double, or the correction poor.
     """
     flag = str(outcome.metadata.get("flag", "")) or outcome.status
     return dg.AssetCheckEvaluation(
@@ -100,4 +104,5 @@ def strehl_flag_evaluation(observation: str, outcome: StageOutcome) -> dg.AssetC
         severity=dg.AssetCheckSeverity.WARN,
         description=outcome.reason or None,
         metadata={"flag": flag},
+        target_materialization_data=target,
     )

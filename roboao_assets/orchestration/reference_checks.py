@@ -35,7 +35,7 @@ def references_evaluation(
         partition=judgement.observation,
         severity=dg.AssetCheckSeverity.WARN,
         description=judgement.sentence or None,
-        target_materialization_data=_newest(instance, judgement.observation),
+        target_materialization_data=newest_product(instance, ASSET, judgement.observation),
     )
 
 
@@ -86,11 +86,12 @@ def failing_observations(instance: dg.DagsterInstance) -> set[str]:
     }
 
 
-def _newest(
-    instance: dg.DagsterInstance, observation: str
+def newest_product(
+    instance: dg.DagsterInstance, asset: str, observation: str
 ) -> AssetCheckEvaluationTargetMaterializationData | None:
+    """Return the materialisation that an evaluation is about; None if there is none."""
     records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(dg.AssetKey(ASSET), asset_partitions=[observation]), limit=1
+        dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[observation]), limit=1
     ).records
     if not records:
         return None
