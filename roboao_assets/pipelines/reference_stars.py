@@ -1,6 +1,7 @@
 """A stack prepared for reference-star subtraction, and the library's stars that it is done with."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
 from roboao_assets.pipelines.stacks import BRIGHT_STAR, StackKind
-from roboao_assets.science.errors import NoReferencesError
+from roboao_assets.science.errors import NoReferencesError, ScienceError
 from roboao_assets.science.high_contrast import (
     PreparedPsf,
     PrincipalComponents,
@@ -71,9 +72,13 @@ def library_candidate(ctx: ObservationContext) -> PsfEntry:
     path = ctx.ws.paths.short_stacks(ctx.night, ctx.id)
     if options.reference_modes and path.exists():
         short, _ = read_image(path)
-        modes = principal_modes(
-            prepare_short_stacks(short, star, **_filter_options(options)), options.reference_modes
-        )
+        # Short stacks of an exposure of few frames have gaps. Such a star has no modes, and
+        # is as good a reference as it was without them.
+        with suppress(ScienceError):
+            modes = principal_modes(
+                prepare_short_stacks(short, star, **_filter_options(options)),
+                options.reference_modes,
+            )
     return PsfEntry(
         obs_name=ctx.id,
         obj_name=ctx.exposure.name.object_name,
