@@ -32,7 +32,7 @@ DIFFERENCE_GOAL = Goal(limit=0.05)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Case:
+class ContrastCase:
     """A prepared star and its references."""
 
     star: PreparedPsf
@@ -42,7 +42,7 @@ class _Case:
 
 def measure(options: Options) -> Iterator[Row]:
     """Yield how many times as long VIP takes, how far the curves are apart, and our own parts."""
-    case = _case(options)
+    case = make_case(QUICK_FRAMES if options.quick else FRAMES)
 
     def ours() -> ContrastCurve:
         rows = reference_rows(case.references)
@@ -56,10 +56,12 @@ def measure(options: Options) -> Iterator[Row]:
         )
 
     curve = ours()
-    separation_arcsec, theirs = _vip(case, curve.star_flux)
+    separation_arcsec, theirs = vip_curve(case, curve.star_flux)
     repeats = min(options.repeats, MOST_REPEATS)
     pairs = interleave(
-        lambda: timed(ours), {"vip": lambda: timed(lambda: _vip(case, curve.star_flux))}, repeats
+        lambda: timed(ours),
+        {"vip": lambda: timed(lambda: vip_curve(case, curve.star_flux))},
+        repeats,
     )["vip"]
     yield Row(
         name="contrast curve, VIP / ours",
@@ -85,9 +87,8 @@ def measure(options: Options) -> Iterator[Row]:
     yield from _own_parts(case, repeats)
 
 
-def _case(options: Options) -> _Case:
-    """A simulated star and five others of the same night's kind, filtered as the archive does."""
-    frames = QUICK_FRAMES if options.quick else FRAMES
+def make_case(frames: int) -> ContrastCase:
+    """A simulated star and five others of its kind, filtered as the archive does."""
     settings = HighContrastSettings()
     prepared = []
     for seed in range(FIRST_SEED, FIRST_SEED + 1 + REFERENCES):
@@ -95,7 +96,7 @@ def _case(options: Options) -> _Case:
         prepared.append(
             prepare_psf(image, middle, middle, HALF_PX, highpass_planes=settings.highpass_planes)
         )
-    return _Case(
+    return ContrastCase(
         star=prepared[0],
         references=np.array([psf.frame for psf in prepared[1:]]),
         scale_arcsec=load_instruments()["KPNO_2.1m"].drizzled_scale_arcsec,
@@ -116,16 +117,16 @@ def recentred_mean(cube: StarCube) -> tuple[NDArray[np.float64], int]:
     return total / len(frames), middle
 
 
-def _vip(case: _Case, flux: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def vip_curve(case: ContrastCase, flux: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """VIP's curve (arcsec, mag), by its own PCA with all else as VIP has it by default."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from vip_hci.metrics import contrast_curve as vip_curve
+        from vip_hci import metrics
         from vip_hci.psfsub import pca
 
         norms = np.linalg.norm(case.references, axis=(1, 2), keepdims=True)
         frame = case.star.frame.astype(np.float64)
-        table = vip_curve(
+        table = metrics.contrast_curve(
             frame[None],
             np.zeros(1),
             frame / flux,
@@ -142,7 +143,7 @@ def _vip(case: _Case, flux: float) -> tuple[NDArray[np.float64], NDArray[np.floa
     return separation, -2.5 * np.log10(table["sensitivity_student"].to_numpy())
 
 
-def _own_parts(case: _Case, repeats: int) -> Iterator[Row]:
+def _own_parts(case: ContrastCase, repeats: int) -> Iterator[Row]:
     star = case.star
     empty = [np.empty((0, *star.frame.shape), np.float32)] * REFERENCES
     annulus_px = annulus_that_matters(star.fwhm_px, HALF_PX)

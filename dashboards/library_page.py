@@ -11,7 +11,13 @@ from dashboards import library_markup as markup
 from dashboards.library_changes import ChangeWish, change_library
 from dashboards.library_collect import LibrarySource, LibraryView, collect_candidates
 from dashboards.markup import dashed, problem
-from dashboards.pages import _WIDGET_STYLE, _argument, _page, _style, _write_address
+from dashboards.page_frame import (
+    WIDGET_STYLE,
+    address_argument,
+    build_page,
+    page_style,
+    write_address,
+)
 from dashboards.source import CatalogueSource
 from roboao_assets.science.errors import ArchiveError
 from roboao_assets.storage.psf_candidates import PsfCandidate
@@ -34,13 +40,13 @@ def library_page(
     executor : Executor
         A change waits for a lock and for the disk; it must not hold up the other pages.
     """
-    star = _argument("star")
+    star = address_argument("star")
     try:
         nights = [summary.night for summary in source.get().nights()]
         view = library.get()
     except ArchiveError as error:
-        return _page(_TITLE, _html(problem("The library cannot be shown", str(error))))
-    night = _argument("night")
+        return build_page(_TITLE, _html(problem("The library cannot be shown", str(error))))
+    night = address_argument("night")
     night = night if re.fullmatch(r"\d{8}", night, re.ASCII) else (nights or [""])[0]
     page = _LibraryPage(source, library, night, star)
     choose_night = pn.widgets.Select(
@@ -49,12 +55,12 @@ def library_page(
         value=night,
         width=220,
         margin=(0, 0, 12, 0),
-        stylesheets=[_WIDGET_STYLE],
+        stylesheets=[WIDGET_STYLE],
     )
 
     def change_night(event: object) -> None:
         page.night = choose_night.value
-        _write_address(night=page.night, star=page.star)
+        write_address(night=page.night, star=page.star)
         page.renew()
 
     choose_night.param.watch(change_night, "value")
@@ -64,7 +70,7 @@ def library_page(
     body.extend([page.answer, choose_night, page.candidates])
     body.extend([_heading("Stars of the library"), page.stars, _heading("History"), page.history])
     page.renew()
-    return _page(_TITLE, body)
+    return build_page(_TITLE, body)
 
 
 class _LibraryPage:
@@ -109,7 +115,7 @@ def _decision(
         placeholder="why; the history keeps it",
         width=420,
         margin=0,
-        stylesheets=[_WIDGET_STYLE],
+        stylesheets=[WIDGET_STYLE],
     )
     add = pn.widgets.Button(name="Add to the library", button_type="primary", align="end", margin=0)
     remove = pn.widgets.Button(
@@ -161,5 +167,5 @@ def _heading(text: str) -> pn.pane.HTML:
 
 def _html(text: str) -> pn.pane.HTML:
     return pn.pane.HTML(
-        text, stylesheets=[_style(), markup.STYLE], sizing_mode="stretch_width", margin=0
+        text, stylesheets=[page_style(), markup.STYLE], sizing_mode="stretch_width", margin=0
     )

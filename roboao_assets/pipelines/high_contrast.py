@@ -45,14 +45,16 @@ def make_residual(ctx: ObservationContext, kind: StackKind) -> StageOutcome:
     the pictures.
     """
     paths = ctx.ws.paths
-    inputs = _inputs(ctx, kind, kind.residual)
     record = ctx.product(f"{kind.pipeline}.pca")
-    if _is_current(ctx, record, inputs):
+    if _is_current(ctx, record, _inputs(ctx, kind, kind.residual)):
         return StageOutcome(
             stage=kind.residual, status="unchanged", fingerprint=record["fingerprint"]
         )
     chosen = choose_subtraction(ctx, kind)
-    identity = fingerprint(kind.residual, inputs, chosen.names, chosen.checksums)
+    identity, inputs = _identity(ctx, kind, kind.residual, chosen)
+    if not ctx.force and is_current(record, identity, paths.root):
+        ctx.ws.catalogue.publish(ctx.id, f"{kind.pipeline}.pca", {"inputs": inputs})
+        return StageOutcome(stage=kind.residual, status="unchanged", fingerprint=identity)
     detection = _detect(ctx, kind, chosen)
     written = _write_images(ctx, kind, chosen, detection, identity)
     table = paths.pca(ctx.night, ctx.id, kind.pipeline, "candidates.ecsv")
@@ -99,14 +101,18 @@ def make_residual(ctx: ObservationContext, kind: StackKind) -> StageOutcome:
 def make_contrast_curve(ctx: ObservationContext, kind: StackKind) -> StageOutcome:
     """Measure the contrast curve: `<id>_contrast_curve.txt`, `.ecsv` and its plot."""
     ws, paths, options = ctx.ws, ctx.ws.paths, ctx.ws.settings.high_contrast
-    inputs = _inputs(ctx, kind, kind.contrast)
     record = ctx.product(f"{kind.pipeline}.pca").get("contrast") or {}
-    if _is_current(ctx, record, inputs):
+    if _is_current(ctx, record, _inputs(ctx, kind, kind.contrast)):
         return StageOutcome(
             stage=kind.contrast, status="unchanged", fingerprint=record["fingerprint"]
         )
     chosen = choose_subtraction(ctx, kind)
-    identity = fingerprint(kind.contrast, inputs, chosen.names, chosen.checksums)
+    identity, inputs = _identity(ctx, kind, kind.contrast, chosen)
+    if not ctx.force and is_current(record, identity, paths.root):
+        ctx.ws.catalogue.publish(
+            ctx.id, f"{kind.pipeline}.pca", {"contrast": {**record, "inputs": inputs}}
+        )
+        return StageOutcome(stage=kind.contrast, status="unchanged", fingerprint=identity)
     curve = contrast_curve(
         chosen.star.frame,
         chosen.components,
@@ -155,13 +161,33 @@ def make_contrast_curve(ctx: ObservationContext, kind: StackKind) -> StageOutcom
 
 def _inputs(ctx: ObservationContext, kind: StackKind, stage: str) -> str:
     """Identity of all that a stage may look at: known before anything is read or prepared."""
-    return fingerprint(
+    library = PsfLibrary(ctx.ws.paths.psf_library).checksums()
+    return fingerprint(stage, *_own_inputs(ctx, kind), library)
+
+
+def _identity(
+    ctx: ObservationContext, kind: StackKind, stage: str, chosen: ChosenSubtraction
+) -> tuple[str, str]:
+    """Identity of what a stage does use, and that of what it may look at.
+
+    Stars of the library that are not used make no other product.
+    """
+    used = fingerprint(
         stage,
+        *_own_inputs(ctx, kind),
+        chosen.names,
+        chosen.checksums,
+        chosen.components.number,
+    )
+    return used, _inputs(ctx, kind, stage)
+
+
+def _own_inputs(ctx: ObservationContext, kind: StackKind) -> list[str]:
+    return [
         kind.require(ctx)["fingerprint"],
-        PsfLibrary(ctx.ws.paths.psf_library).checksums(),
         ctx.ws.settings.high_contrast.fingerprint(),
         ctx.profile.name,
-    )
+    ]
 
 
 def _is_current(ctx: ObservationContext, record: dict[str, Any], inputs: str) -> bool:

@@ -24,6 +24,8 @@ from roboao_assets.science.rdi_pca import PrincipalComponents
 _MAX_FWHM_FRACTION = 0.25
 # Order of the polynomial that smooths the noise over two FWHM, as VIP's.
 _SMOOTHING_ORDER = 2
+# Ways in which the apertures are laid on a ring.
+_TURNS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,8 @@ class ContrastCurve:
     blind_contrast_mag : ndarray
         That of a companion that a search of the frame would find: it stands in one of the
         ring's apertures itself, so there is one less to tell the noise from, and their
-        standard deviation is the unbiased one (Mawet et al. 2014).
+        standard deviation is the unbiased one (Mawet et al. 2014). Nor is the noise smoothed
+        over rings: it is the mean of all ways to lay the apertures on the one.
     noise : ndarray
         Standard deviation of the aperture fluxes of the residual (units of the frame).
     throughput : ndarray
@@ -115,8 +118,10 @@ def contrast_curve(
     flux = star_flux(science, fwhm_px)
     alone = science if companions is None else science - companions
     radius_px = _radii(half, fwhm_px)
-    noise, apertures = measure_noise(components.subtract(alone), fwhm_px, radius_px)
+    residual = components.subtract(alone)
+    noise, apertures = measure_noise(residual, fwhm_px, radius_px)
     noise = _smooth(noise, fwhm_px)
+    local_noise = _mean_noise(residual, fwhm_px, radius_px)
     throughput = radial_mean(
         throughput_map(science, components, fwhm_px, threads=threads), radius_px
     )
@@ -126,7 +131,7 @@ def contrast_curve(
         separation_arcsec=radius_px * plate_scale_arcsec,
         contrast_mag=_to_magnitudes(student_factor(sigma, apertures) * noise / flux, throughput),
         blind_contrast_mag=_to_magnitudes(
-            student_factor(sigma, others) * noise * unbiased / flux, throughput
+            student_factor(sigma, others) * local_noise * unbiased / flux, throughput
         ),
         noise=noise,
         throughput=throughput,
@@ -157,8 +162,20 @@ def contrast_at(curve: ContrastCurve, separation_arcsec: float) -> float:
     return float(np.interp(separation_arcsec, separations, curve.contrast_mag))
 
 
-def measure_noise(
+def _mean_noise(
     residual: NDArray[np.float64], fwhm_px: float, radius_px: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Noise on each ring, the root of the mean variance over turns of its apertures."""
+    turns = np.arange(_TURNS) / _TURNS
+    variances = [measure_noise(residual, fwhm_px, radius_px, turn)[0] ** 2 for turn in turns]
+    return np.sqrt(np.mean(variances, axis=0))
+
+
+def measure_noise(
+    residual: NDArray[np.float64],
+    fwhm_px: float,
+    radius_px: NDArray[np.float64],
+    turn: float = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Standard deviation of the fluxes in apertures side by side on rings, and their number.
 
@@ -169,6 +186,8 @@ def measure_noise(
         Diameter of the apertures, which also is their distance along the ring.
     radius_px : ndarray, float64, shape (n,)
         Radii of the rings; all apertures are inside of the frame.
+    turn : float
+        The first aperture is so many apertures away from the x axis.
 
     Returns
     -------
@@ -183,7 +202,7 @@ def measure_noise(
     apertures = np.floor(2 * np.pi * radius_px / fwhm_px).astype(np.int64)
     radius = np.repeat(radius_px, apertures)
     number = np.concatenate([np.arange(n) for n in apertures])
-    angle = number * fwhm_px / radius
+    angle = (number + turn) * fwhm_px / radius
     fluxes, _, _ = sep.sum_circle(
         np.ascontiguousarray(residual),
         half + radius * np.cos(angle),

@@ -103,9 +103,8 @@ def _smooth_a_trous(image: NDArray[np.float64], scale: int) -> NDArray[np.float6
     return image
 
 
-def _fit_core(image: NDArray[np.floating], x: float, y: float) -> StarFit:
+def _fit_core(image: NDArray[np.floating], x: float, y: float, fwhm_px: float) -> StarFit:
     """Gaussian and constant fitted to the disc of one FWHM radius round the star at (x, y)."""
-    fwhm_px = max(2.0, _estimate_fwhm(image, x, y))
     return fit_star(image, x, y, fwhm_px=fwhm_px, radius_px=fwhm_px + 0.5)
 
 
@@ -319,7 +318,9 @@ def _centre_star(
 ) -> tuple[NDArray[np.float64], tuple[float, float], StarFit]:
     """Resample `box` about the star near (x, y): frame, the star's centre in `box`, its core."""
     peak_x, peak_y = _find_peak(box, x, y, max_recentre_px)
-    core = _fit_core(box, peak_x, peak_y)
+    # The same disc in every round: beside a close companion one that is chosen anew swings.
+    fwhm_px = max(2.0, _estimate_fwhm(box, peak_x, peak_y))
+    core = _fit_core(box, peak_x, peak_y, fwhm_px)
     centre_x, centre_y = core.x, core.y
     coefficients = ndimage.spline_filter(box, order=5, mode="mirror")
     offsets = np.arange(-half_width_px, half_width_px + 1, dtype=np.float64)
@@ -333,7 +334,7 @@ def _centre_star(
             )
         grid = np.meshgrid(centre_y + offsets, centre_x + offsets, indexing="ij")
         frame = ndimage.map_coordinates(coefficients, grid, order=5, mode="mirror", prefilter=False)
-        core = _fit_core(frame, half_width_px, half_width_px)
+        core = _fit_core(frame, half_width_px, half_width_px, fwhm_px)
         error_x, error_y = core.x - half_width_px, core.y - half_width_px
         if math.hypot(error_x, error_y) < _CENTRE_TOLERANCE_PX:
             return frame, (centre_x, centre_y), core

@@ -102,8 +102,8 @@ def principal_modes(frames: NDArray[np.floating], most: int) -> NDArray[np.float
         Strongest first.
     """
     rows = unit_rows(frames) / np.sqrt(len(frames))
-    strengths, vectors = _decompose(rows)
-    modes = strengths[:most, None] * vectors[:most]
+    strengths, vectors = _decompose(rows, most)
+    modes = strengths[:, None] * vectors
     return modes.reshape(-1, *frames.shape[1:]).astype(np.float32)
 
 
@@ -195,14 +195,13 @@ def principal_components(
     if components < 1:
         raise ValueError(f"at least one component must be subtracted, not {components}")
     if not annulus_px:
-        _, vectors = _decompose(rows)
-        vectors = vectors[:components]
+        _, vectors = _decompose(rows, components)
         return PrincipalComponents(vectors=vectors, rank=np.arange(len(vectors)))
     found, ranks = [], []
     for inside in _annuli(shape, annulus_px):
-        _, within = _decompose(rows[:, inside])
-        vectors = np.zeros((min(components, len(within)), rows.shape[1]))
-        vectors[:, inside] = within[:components]
+        _, within = _decompose(rows[:, inside], components)
+        vectors = np.zeros((len(within), rows.shape[1]))
+        vectors[:, inside] = within
         found.append(vectors)
         ranks.append(np.arange(len(vectors)))
     return PrincipalComponents(
@@ -219,13 +218,15 @@ def _annuli(shape: tuple[int, int], width_px: float) -> list[NDArray[np.int64]]:
     return [np.flatnonzero(number == i) for i in range(last + 1)]
 
 
-def _decompose(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Singular values and right singular vectors of the independent directions, strongest first."""
+def _decompose(
+    rows: NDArray[np.float64], most: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The strongest singular values and right singular vectors of independent directions."""
     # Far fewer rows than pixels: the small product of the rows has the same directions, and is
     # decomposed forty times as fast. It squares the strengths, so the weakest directions lose
     # their right angles: the last step gives these back.
     squares, mixing = np.linalg.eigh(rows @ rows.T)
-    squares, mixing = squares[::-1], mixing[:, ::-1]
+    squares, mixing = squares[: -most - 1 : -1], mixing[:, : -most - 1 : -1]
     independent = squares > squares[0] * _INDEPENDENT**2 if squares[0] > 0 else squares > 0
     strengths = np.sqrt(squares[independent])
     vectors = (mixing[:, independent] / strengths).T @ rows

@@ -13,8 +13,8 @@ from roboao_assets.science.frame_calibration import FrameCalibration
 from roboao_assets.science.instrument import InstrumentProfile
 from roboao_assets.science.star_stack import drizzle_on_star
 
-# Less is no stack, but a frame.
-MIN_FRAMES = 2
+# The drops of fewer frames leave gaps between them.
+MIN_FRAMES = 4
 
 
 def stack_in_groups(

@@ -26,6 +26,10 @@ OBSERVATION_ASSETS = {
     "bright_star_preview",
     "pca_residual",
     "contrast_curve",
+    "faint_star_strehl_ratio",
+    "faint_star_preview",
+    "faint_star_pca_residual",
+    "faint_star_contrast_curve",
     "psf_candidate",
 }
 A = "4_351_Yrsa_VIC_lp600_o_20160925_110427.040912"

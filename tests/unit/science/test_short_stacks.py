@@ -9,7 +9,7 @@ from speckled_stars import HALF, render_star
 from roboao_assets.science.frame_calibration import FrameCalibration
 from roboao_assets.science.high_contrast import prepare_psf, prepare_short_stacks
 from roboao_assets.science.psf_preparation import PREPARATION_MARGIN_PX
-from roboao_assets.science.short_stacks import stack_in_groups
+from roboao_assets.science.short_stacks import MIN_FRAMES, stack_in_groups
 from roboao_assets.science.star_stack import drizzle_on_star
 from roboao_assets.storage.settings import load_instruments
 
@@ -83,9 +83,9 @@ def test_each_group_is_the_stack_of_its_frames(night):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-2)
 
 
-def test_no_group_has_a_single_frame(night):
-    assert len(group(night, number=100, half_px=10)) == 10
-    one = dict(night, order=night["order"][:1])
+def test_no_group_has_gaps_of_too_few_frames(night):
+    assert len(group(night, number=100, half_px=10)) == 20 // MIN_FRAMES
+    one = dict(night, order=night["order"][: MIN_FRAMES - 1])
     assert group(one, number=5, half_px=10).shape == (0, 21, 21)
 
 
