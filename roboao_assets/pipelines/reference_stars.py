@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
 from roboao_assets.pipelines.stacks import BRIGHT_STAR, StackKind
-from roboao_assets.science.errors import NoReferencesError, ScienceError
+from roboao_assets.science.errors import NoReferencesError, OutsideOfDataError, ScienceError
 from roboao_assets.science.high_contrast import (
     PreparedPsf,
     PrincipalComponents,
@@ -97,23 +97,27 @@ def prepared_star(ctx: ObservationContext, kind: StackKind) -> PreparedPsf:
     Raises
     ------
     NothingToMakeError
-        If there is no such stack.
+        If there is no such stack, or its star is too near to the edge.
     ScienceError
-        If the star cannot be prepared.
+        If the star cannot be centred.
     """
     name = f"{kind.pipeline}: prepared star"
     if name not in ctx.memory:
         options = ctx.ws.settings.high_contrast
         x, y = kind.require(ctx)["lock_position"]
         image, _ = ctx.image(kind.path(ctx))
-        ctx.memory[name] = prepare_psf(
-            image,
-            x,
-            y,
-            ctx.profile.strehl_box_half_px,
-            max_recentre_px=options.max_recentre_px,
-            **_filter_options(options),
-        )
+        try:
+            ctx.memory[name] = prepare_psf(
+                image,
+                x,
+                y,
+                ctx.profile.strehl_box_half_px,
+                max_recentre_px=options.max_recentre_px,
+                **_filter_options(options),
+            )
+        except OutsideOfDataError as error:
+            # Where the telescope pointed is no failure of a product.
+            raise NothingToMakeError(str(error)) from error
     return ctx.memory[name]
 
 

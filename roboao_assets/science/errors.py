@@ -22,6 +22,10 @@ class FitFailedError(ScienceError):
     """A model fit did not converge, or converged on values outside their bounds."""
 
 
+class OutsideOfDataError(ScienceError):
+    """What is to be measured lies, in too large a part, where there are no data."""
+
+
 class NotEnoughFramesError(ScienceError):
     """There are fewer frames than the algorithm needs."""
 

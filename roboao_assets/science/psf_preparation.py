@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from roboao_assets.science.errors import FitFailedError, ScienceError
+from roboao_assets.science.errors import FitFailedError, OutsideOfDataError
 from roboao_assets.science.star_fit import StarFit, fit_star
 
 # Smallest half-width (px) in which a star, its surroundings and a background ring fit.
@@ -168,7 +168,7 @@ def prepare_psf(
 
     Raises
     ------
-    ScienceError
+    OutsideOfDataError
         More than 10 % of the box has no data.
     FitFailedError
         The Gaussian fit failed, or the star is further than `max_recentre_px` from (x, y).
@@ -228,7 +228,7 @@ def prepare_short_stacks(
 
     Raises
     ------
-    ScienceError
+    OutsideOfDataError
         More than 10 % of a box has no data.
     """
     half = star.frame.shape[0] // 2
@@ -283,7 +283,7 @@ def _cut_box(
     box = padded[margin:-margin, margin:-margin]
     missing_fraction = 1.0 - float(np.isfinite(box).mean())
     if missing_fraction > MAX_MISSING_FRACTION:
-        raise ScienceError(
+        raise OutsideOfDataError(
             f"the box of {box.shape[1]} x {box.shape[0]} px round the star at x {x}, y {y} px has "
             f"no data in {100 * missing_fraction:.0f} % of its pixels (at most "
             f"{100 * MAX_MISSING_FRACTION:.0f} % can be filled); the image has "

@@ -205,6 +205,22 @@ def test_numbers_of_references_and_components_are_settings(settings, outcomes, s
     assert back[BRIGHT_STAR.residual].status == "done"
 
 
+def test_star_at_the_edge_is_a_reason_in_words(settings, outcomes, small_observations):
+    name = small_observations[0]
+    lock = product(document_of(settings, name), "bright_star")["lock_position"]
+    stages_asked = (BRIGHT_STAR.residual, BRIGHT_STAR.contrast)
+    with open_catalogue(settings.resolved_catalogue_url) as catalogue:
+        catalogue.publish(name, "bright_star", {"lock_position": [9.0, 12.0]})
+    made = reduce(settings, name, stages=stages_asked, force=True)
+    for outcome in made.values():
+        assert outcome.status == "skipped"
+        assert "the star is too close to its edge" in outcome.reason
+    with open_catalogue(settings.resolved_catalogue_url) as catalogue:
+        catalogue.publish(name, "bright_star", {"lock_position": lock})
+    made = reduce(settings, name, stages=stages_asked, force=True)
+    assert {outcome.status for outcome in made.values()} == {"done"}
+
+
 def test_only_the_object_itself_is_a_reason_in_words(settings, outcomes, small_observations):
     """Last of all: it takes the other star out of the library."""
     own, other = small_observations
