@@ -140,6 +140,7 @@ def night_pictures(night: Night) -> str:
         (f"{night.night}/{kind}", caption)
         for kind, caption in (
             ("seeing", "seeing"),
+            ("seeing_movie", "AO-off exposures"),
             ("strehl", "Strehl ratio"),
             ("contrast_curve", "contrast curves"),
         )

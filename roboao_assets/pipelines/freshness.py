@@ -17,7 +17,7 @@ CODE_VERSIONS: dict[str, str] = {
     "master_darks": "1",
     "master_flats": "1",
     "bad_pixel_mask": "1",
-    "seeing": "1",
+    "seeing": "2",
     "bright_star_stack": "3",
     "faint_star_stack": "1",
     "strehl_ratio": "1",

@@ -31,12 +31,13 @@ _SIZE_PX = (900, 540)
 
 @dataclass(frozen=True, kw_only=True)
 class SeeingPoint:
-    """One AO-off exposure: when (UTC), FWHM, filter, exposure time."""
+    """One AO-off exposure: when (UTC), FWHM and its error, filter, exposure time."""
 
     utc: datetime
     fwhm_arcsec: float
     filter_name: str
     exposure_s: float | None = None
+    fwhm_error_arcsec: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,14 @@ def seeing_plot(
             label=f"{printable(name, most=12)}{_exposures(mine)}",
             zorder=3,
             edgecolors="none",
+        )
+        axes.errorbar(
+            date2num([p.utc for p in mine]),
+            [p.fwhm_arcsec for p in mine],
+            yerr=[p.fwhm_error_arcsec or 0.0 for p in mine],
+            fmt="none",
+            ecolor=colour,
+            elinewidth=1.2,
         )
     if trend:
         axes.plot(

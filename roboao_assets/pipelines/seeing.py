@@ -1,46 +1,32 @@
 """The seeing of a night: each AO-off exposure measured, tabulated, plotted, told to all."""
 
-from dataclasses import asdict, dataclass
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from astropy.table import Table
+from PIL import Image
 
-from roboao_assets.pipelines.calibration import frame_calibration
-from roboao_assets.pipelines.frames import frame_shape
 from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
 from roboao_assets.pipelines.night_plots import SeeingPoint, seeing_plot
 from roboao_assets.pipelines.outcome import StageOutcome
-from roboao_assets.pipelines.previews import seeing_exposure_preview
+from roboao_assets.pipelines.seeing_exposure import MeasuredExposure, measure_exposure
 from roboao_assets.pipelines.workspace import Workspace
-from roboao_assets.science.errors import ArchiveError, RawDataError
-from roboao_assets.science.frame_averages import FrameAverager
-from roboao_assets.science.seeing import SeeingSummary, measure_seeing, summarise_seeing
+from roboao_assets.science.errors import ArchiveError
+from roboao_assets.science.seeing import SeeingSummary, summarise_seeing
 from roboao_assets.storage.catalogue import ObservationQuery
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole
-from roboao_assets.storage.raw_frames import file_record, read_frames
-from roboao_assets.storage.raw_header import parse_facts, read_header
-from roboao_assets.storage.raw_night import RawExposure, read_night
+from roboao_assets.storage.raw_night import read_night
 
 # Steps in which the robust polynomial is drawn.
 _TREND_POINTS = 60
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Measured:
-    """One AO-off exposure, as the night's document keeps it."""
-
-    id: str
-    utc: datetime
-    filter: str
-    fwhm_arcsec: float
-    fwhm_x_arcsec: float
-    fwhm_y_arcsec: float
-    exposure_s: float | None
-    fingerprint: str
-    products: list[list[Any]]
+# Of the animation: width, and how long each exposure is seen.
+_MOVIE_WIDTH_PX = 640
+_MOVIE_STEP_MS = 700
+# What of an exposure is no figure of a table.
+_NO_COLUMNS = ("fingerprint", "products")
 
 
 def measure_night_seeing(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:
@@ -51,12 +37,12 @@ def measure_night_seeing(ws: Workspace, night: str, *, force: bool = False) -> S
     raw = read_night(ws.settings.raw_roots, night)
     stored = (ws.catalogue.night(night) or {}).get("seeing", {})
     known = {item["id"]: item for item in stored.get("measured", [])}
-    measured: list[_Measured] = []
+    measured: list[MeasuredExposure] = []
     discarded: list[list[str]] = []
     anew = 0
     for exposure in raw.seeing:
         try:
-            one, fresh = _measure(ws, night, exposure, known.get(exposure.id), force=force)
+            one, fresh = measure_exposure(ws, night, exposure, known.get(exposure.id), force=force)
         except (ArchiveError, OSError) as error:
             discarded.append([exposure.id, str(error)])
             continue
@@ -67,7 +53,7 @@ def measure_night_seeing(ws: Workspace, night: str, *, force: bool = False) -> S
     if measured:
         summary = summarise_seeing([m.utc for m in measured], [m.fwhm_arcsec for m in measured])
     if anew or not is_current(stored, identity, ws.paths.root):
-        products = _write_summary(ws, night, measured, summary)
+        products = _write_summary(ws, night, measured, summary, discarded)
         ws.catalogue.publish_night(
             night,
             "seeing",
@@ -123,98 +109,14 @@ def measure_night_seeing(ws: Workspace, night: str, *, force: bool = False) -> S
     )
 
 
-def _measure(
+def _write_summary(
     ws: Workspace,
     night: str,
-    exposure: RawExposure,
-    known: dict[str, Any] | None,
-    *,
-    force: bool,
-) -> tuple[_Measured, bool]:
-    """Measure one exposure, or return what is known of it; and whether it was measured."""
-    if exposure.problem:
-        raise RawDataError(exposure.problem)
-    name = exposure.name
-    profile = ws.settings.profile(name.camera, name.utc)
-    header = read_header(exposure.files[0])
-    facts = parse_facts(header)
-    calibration, _, masters = frame_calibration(
-        ws,
-        night,
-        profile,
-        mode=facts.mode,
-        filter_name=name.filter_name,
-        shape=frame_shape(header, exposure.files[0]),
-    )
-    records = [file_record(path) for path in exposure.files]
-    options = ws.settings.seeing
-    identity = fingerprint(
-        "seeing", [r.sha256 for r in records], masters, options.fingerprint(), profile.name
-    )
-    if not force and is_current(known, identity, ws.paths.root):
-        return _Measured(**known), False
-    averager = FrameAverager(calibration, groups=1, threads=ws.settings.threads)
-    read_frames(
-        exposure.files,
-        threads=ws.settings.threads,
-        on_frames=averager.add,
-        known=records,
-    )
-    image = _clean_cosmic_rays(averager.median_image(), ws)
-    seeing = measure_seeing(
-        image,
-        profile,
-        model=options.model,
-        smoothing_px=options.smoothing_px,
-        bad_pixels=calibration.bad_pixels,
-    )
-    picture = seeing_exposure_preview(
-        image,
-        x=seeing.x,
-        y=seeing.y,
-        fwhm_x_arcsec=seeing.fwhm_x_arcsec,
-        fwhm_y_arcsec=seeing.fwhm_y_arcsec,
-        fwhm_arcsec=seeing.fwhm_arcsec,
-        plate_scale_arcsec=profile.plate_scale_arcsec,
-        title=exposure.id,
-    )
-    path = ws.paths.seeing_preview(night, exposure.id)
-    write_bytes_whole(path, picture)
-    ws.catalogue.put_image(f"{night}/seeing/{exposure.id}", picture, night=night)
-    measured = _Measured(
-        id=exposure.id,
-        utc=name.utc,
-        filter=name.filter_name,
-        fwhm_arcsec=float(seeing.fwhm_arcsec),
-        fwhm_x_arcsec=float(seeing.fwhm_x_arcsec),
-        fwhm_y_arcsec=float(seeing.fwhm_y_arcsec),
-        exposure_s=facts.exposure_s,
-        **product_record(ws.paths.root, identity, [path]),
-    )
-    return measured, True
-
-
-def _clean_cosmic_rays(image: NDArray[np.float32], ws: Workspace) -> NDArray[np.float32]:
-    import astroscrappy
-
-    options = ws.settings.cosmic_rays
-    _, cleaned = astroscrappy.detect_cosmics(
-        image,
-        sigclip=options.sigclip,
-        sigfrac=options.sigfrac,
-        objlim=options.objlim,
-        gain=options.gain,
-        readnoise=options.readnoise,
-        satlevel=options.satlevel,
-        niter=options.niter,
-    )
-    return cleaned
-
-
-def _write_summary(
-    ws: Workspace, night: str, measured: list[_Measured], summary: SeeingSummary | None
+    measured: list[MeasuredExposure],
+    summary: SeeingSummary | None,
+    discarded: Sequence[Sequence[str]],
 ) -> list[Path]:
-    table = ws.paths.seeing_table(night)
+    table, details = ws.paths.seeing_table(night), ws.paths.seeing_details(night)
     rows = ["# id utc filter fwhm_arcsec fwhm_x_arcsec fwhm_y_arcsec exposure_s"]
     rows += [
         f"{m.id} {m.utc:%Y-%m-%dT%H:%M:%S.%f} {m.filter} {m.fwhm_arcsec:.4f} "
@@ -223,26 +125,79 @@ def _write_summary(
         for m in measured
     ]
     write_text_whole(table, "\n".join(rows) + "\n")
+    write_text_whole(details, _details_text(measured, discarded, ws.settings.seeing.model))
     if summary is None:
-        return [table]
+        return [table, details]
     picture = seeing_plot(
         [
             SeeingPoint(
                 utc=m.utc,
                 fwhm_arcsec=m.fwhm_arcsec,
+                fwhm_error_arcsec=m.fwhm_error_arcsec,
                 filter_name=m.filter,
                 exposure_s=m.exposure_s,
             )
             for m in measured
         ],
-        title=f"Seeing {night}",
+        title=f"Seeing {night}" + (" (zenith, 500 nm)" if ws.settings.seeing.standard else ""),
         trend=_trend(summary),
         median_arcsec=summary.median_arcsec,
     )
-    plot = ws.paths.seeing_plot(night)
+    plot, movie = ws.paths.seeing_plot(night), ws.paths.seeing_movie(night)
     write_bytes_whole(plot, picture)
     ws.catalogue.put_image(f"{night}/seeing", picture, night=night)
-    return [table, plot]
+    animation = _animate([ws.paths.seeing_preview(night, m.id) for m in measured])
+    write_bytes_whole(movie, animation)
+    ws.catalogue.put_image(f"{night}/seeing_movie", animation, night=night)
+    return [table, details, plot, movie]
+
+
+def _details_text(
+    measured: Sequence[MeasuredExposure], discarded: Sequence[Sequence[str]], model: str
+) -> str:
+    """A row an exposure, the discarded ones in the header with their reasons."""
+    columns = [f.name for f in fields(MeasuredExposure) if f.name not in _NO_COLUMNS]
+    table = Table(
+        {
+            name: [
+                value.isoformat() if isinstance(value := getattr(m, name), datetime)
+                else float("nan") if value is None else value
+                for m in measured
+            ]
+            for name in columns
+        }
+    )  # fmt: skip
+    for name in columns:
+        if name.endswith("_arcsec"):
+            table[name].unit = "arcsec"
+    table.meta = {"model": model, "discarded": dict(discarded)}
+    text = io.StringIO()
+    table.write(text, format="ascii.ecsv")
+    return text.getvalue()
+
+
+def _animate(pictures: Sequence[Path]) -> bytes:
+    """Animated PNG of pictures that are there, in their order."""
+    frames = []
+    for path in pictures:
+        with Image.open(path) as picture:
+            height = round(picture.height * _MOVIE_WIDTH_PX / picture.width)
+            # Colours of the stretch: a palette takes a third of the room.
+            frames.append(
+                picture.convert("RGB")
+                .resize((_MOVIE_WIDTH_PX, height), Image.Resampling.LANCZOS)
+                .quantize(128)
+            )
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer,
+        format="png",
+        save_all=True,
+        append_images=frames[1:],
+        duration=_MOVIE_STEP_MS,
+        loop=0,
+    )
+    return buffer.getvalue()
 
 
 def _trend(summary: SeeingSummary) -> list[tuple[datetime, float]]:

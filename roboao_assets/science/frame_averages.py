@@ -1,5 +1,7 @@
 """Averages of the frames of an exposure, made while the frames arrive."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,6 +46,19 @@ class FrameAverager:
     def bias(self) -> NDArray[np.float32]:
         """Bias level of each frame so far, shape (n,)."""
         return np.concatenate(self._levels) if self._levels else np.zeros(0, np.float32)
+
+    def group_images(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the calibrated average of each group, shape (y, x): like exposures of their own.
+
+        Raises
+        ------
+        NotEnoughFramesError
+            If no frame came, or none that is finite.
+        """
+        sums, offsets = self._checked()
+        for group in np.flatnonzero(self._counts):
+            mean = (sums[group] / self._counts[group] - offsets[group]).astype(np.float32)
+            yield self._calibration.apply(mean, 0.0)
 
     def median_image(self) -> NDArray[np.float32]:
         """Return the calibrated median of the averages, shape (y, x): free of cosmic rays.

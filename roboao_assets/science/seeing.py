@@ -12,7 +12,7 @@ References
 .. [3] Huber 1964, Ann. Math. Statist. 35, 73, doi:10.1214/aoms/1177703732
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -43,6 +43,7 @@ _CORE_LUMP_PX = 4
 _NEIGHBOUR_PART = 0.2
 _MIN_SAMPLES_A_COEFFICIENT = 4
 _MAX_DEGREE = 3
+_STANDARD_NM = 500.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +155,79 @@ def measure_seeing(
         f"none of the {len(candidates)} stars in the AO-off image is suitable: "
         + "; ".join(reasons[:5])
     )
+
+
+def measure_fwhm_error(
+    averages: Iterable[NDArray[np.floating]],
+    found: SeeingMeasurement,
+    profile: InstrumentProfile,
+    *,
+    smoothing_px: float = 1.0,
+    bad_pixels: NDArray[np.bool_] | None = None,
+) -> float:
+    """Standard error of the FWHM, from the scatter of parts of the exposure.
+
+    It holds what a fit's own error does not: that an exposure is a finite sample of the
+    turbulence, and the noise of pixels that smoothing has made alike.
+
+    Parameters
+    ----------
+    averages : iterable of ndarray, shape (y, x)
+        Interleaved averages of the frames (`FrameAverager.group_images`).
+    found : SeeingMeasurement
+        Of all frames together.
+    profile, smoothing_px, bad_pixels
+        As in `measure_seeing`.
+
+    Returns
+    -------
+    float
+        In arcsec; NaN if fewer than two averages can be measured.
+    """
+    width_px = found.fwhm_arcsec / profile.plate_scale_arcsec
+    widths = []
+    for image in averages:
+        bad = ~np.isfinite(image) if bad_pixels is None else ~np.isfinite(image) | bad_pixels
+        try:
+            part = _measure_star(
+                image, bad, found.x, found.y, width_px, profile, found.model, smoothing_px
+            )
+        except FitFailedError:
+            continue
+        widths.append(part.fwhm_arcsec)
+    if len(widths) < 2:
+        return float("nan")
+    return float(np.std(widths, ddof=1) / np.sqrt(len(widths)))
+
+
+def reduce_to_standard(fwhm_arcsec: float, *, wavelength_nm: float, airmass: float) -> float:
+    """Seeing at the zenith and 500 nm, as sites are compared.
+
+    In Kolmogorov turbulence r0 grows with wavelength**(6/5) and falls with airmass**(3/5), and
+    the FWHM is wavelength / r0 [1]_.
+
+    Parameters
+    ----------
+    fwhm_arcsec : float
+        Measured.
+    wavelength_nm : float
+        At which it was.
+    airmass : float
+        >= 1.
+    """
+    return fwhm_arcsec * airmass**-0.6 * (wavelength_nm / _STANDARD_NM) ** 0.2
+
+
+def airmass_at(elevation_deg: float) -> float:
+    """Airmass at an elevation (Kasten & Young 1989, doi:10.1364/AO.28.004735).
+
+    Parameters
+    ----------
+    elevation_deg : float
+        Above the horizon, > 0.
+    """
+    sine = np.sin(np.radians(elevation_deg))
+    return float(1.0 / (sine + 0.50572 * (elevation_deg + 6.07995) ** -1.6364))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,6 +119,14 @@ class ArchivePaths:
         """`seeing.YYYYMMDD.png`."""
         return self.night(night) / "summary" / "seeing" / f"seeing.{night}.png"
 
+    def seeing_details(self, night: str) -> Path:
+        """Every AO-off exposure with errors, both models and what was rejected (ECSV)."""
+        return self.night(night) / "summary" / "seeing" / f"seeing.{night}.ecsv"
+
+    def seeing_movie(self, night: str) -> Path:
+        """The AO-off exposures one after the other (animated PNG)."""
+        return self.night(night) / "summary" / "seeing" / f"seeing_frames.{night}.png"
+
     def summary_plot(self, night: str, kind: str) -> Path:
         """Night plot of `kind` `strehl` or `contrast_curve`."""
         return self.night(night) / "summary" / f"{kind}.{night}.png"

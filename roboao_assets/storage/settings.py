@@ -102,6 +102,9 @@ class SeeingSettings(_Group):
 
     model: str = Field("moffat", pattern="^(gaussian|moffat)$", description="profile fitted")
     smoothing_px: float = Field(1.0, ge=0, description="Gaussian smoothing (sigma, raw px)")
+    standard: bool = Field(
+        False, description="the night's seeing is told at the zenith and 500 nm, not as it was"
+    )
 
 
 class HighContrastSettings(_Group):

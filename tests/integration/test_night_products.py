@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
+from PIL import Image
 
 from roboao_assets.pipelines import night as stages
 from roboao_assets.pipelines.night_table import night_rows
@@ -214,6 +216,17 @@ def test_seeing_is_true(reduced, settings, truth):
     measured = {row[0]: row[3] for row in seeing["frames"]}
     for true in truth["seeing"]:
         assert measured[true["id"]] == pytest.approx(true["fwhm_arcsec"], rel=0.05)
+    paths = ArchivePaths(settings.archive_root)
+    details = Table.read(paths.seeing_details(NIGHT), format="ascii.ecsv")
+    assert list(details["id"]) == list(measured)
+    # The turbulence of so short an exposure is a sample: some per cent.
+    assert (details["fwhm_error_arcsec"] > 0).all()
+    assert (details["fwhm_error_arcsec"] < 0.2 * details["fwhm_arcsec"]).all()
+    assert (details["fwhm_moffat_arcsec"] == details["fwhm_arcsec"]).all()
+    assert (abs(details["fwhm_gaussian_arcsec"] / details["fwhm_arcsec"] - 1) < 0.25).all()
+    assert (details["airmass"] >= 1).all()
+    with Image.open(paths.seeing_movie(NIGHT)) as movie:
+        assert movie.n_frames == len(measured)
     assert observation["seeing"]["median"] == pytest.approx(seeing["median"])
     assert observation["seeing"]["nearest"][1] in measured.values()
 

@@ -9,7 +9,13 @@ from scipy.special import j0
 
 from roboao_assets.science.diffraction import ARCSEC_PER_RADIAN, annular_otf, diffraction_psf
 from roboao_assets.science.errors import FitFailedError, NoStarError
-from roboao_assets.science.seeing import measure_seeing, summarise_seeing
+from roboao_assets.science.seeing import (
+    airmass_at,
+    measure_fwhm_error,
+    measure_seeing,
+    reduce_to_standard,
+    summarise_seeing,
+)
 from roboao_assets.storage.settings import load_instruments
 
 KPNO = load_instruments()["KPNO_2.1m"]
@@ -219,3 +225,40 @@ def test_measurements_at_one_time():
 def test_bad_measurements(values):
     with pytest.raises(ValueError, match="FWHM"):
         summarise_seeing(times_of([0, 1]) if values else [], values)
+
+
+@pytest.mark.parametrize("model", ["moffat", "gaussian"])
+def test_error_of_the_width_is_its_scatter(model):
+    """Of exposures that differ by their noise alone; each in four parts."""
+    widths, errors = [], []
+    for seed in range(8):
+        parts = [one_star(0.1, flux=4e3, seed=10 * seed + part) for part in range(4)]
+        found = measure_seeing(np.mean(parts, axis=0), KPNO, model=model)
+        widths.append(found.fwhm_arcsec)
+        errors.append(measure_fwhm_error(parts, found, KPNO))
+    scatter = np.std(widths, ddof=1)
+    # Both are known from few: to a factor of two.
+    assert 0.5 < np.sqrt(np.mean(np.square(errors))) / scatter < 2
+
+
+def test_error_of_parts_that_cannot_be_measured_is_not_known():
+    image = one_star(0.1)
+    found = measure_seeing(image, KPNO)
+    nothing = np.full_like(image, 7.0)
+    assert np.isnan(measure_fwhm_error([image, nothing], found, KPNO))
+    assert measure_fwhm_error([image, image, nothing], found, KPNO) == 0.0
+
+
+def test_standard_seeing_is_that_of_kolmogorov():
+    assert reduce_to_standard(1.3, wavelength_nm=500.0, airmass=1.0) == 1.3
+    # r0 at 765 nm is (765 / 500)**1.2 times as large: the FWHM is wavelength over r0.
+    assert reduce_to_standard(1.0, wavelength_nm=765.0, airmass=1.0) == pytest.approx(
+        (500 / 765) * (765 / 500) ** 1.2
+    )
+    assert reduce_to_standard(1.0, wavelength_nm=500.0, airmass=2.0) == pytest.approx(2**-0.6)
+
+
+@pytest.mark.parametrize(("elevation_deg", "airmass"), [(90, 1.0), (30, 1.994), (10, 5.59)])
+def test_airmass_is_that_of_the_tables(elevation_deg, airmass):
+    """Kasten & Young's own table."""
+    assert airmass_at(elevation_deg) == pytest.approx(airmass, rel=2e-3)
