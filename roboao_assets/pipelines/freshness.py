@@ -30,7 +30,7 @@ CODE_VERSIONS: dict[str, str] = {
     "faint_star_contrast_curve": "1",
     "psf_candidate": "1",
     "contrast_picture": "1",
-    "strehl_summary": "2",
+    "strehl_summary": "3",
     "contrast_summary": "2",
 }
 

@@ -41,17 +41,6 @@ class SeeingPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StrehlPoint:
-    """The Strehl ratio of one observation; `flag` is `OK` or `BAD?`."""
-
-    utc: datetime
-    ratio_percent: float
-    filter_name: str
-    flag: str = "OK"
-    ratio_error_percent: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class NightCurve:
     """The contrast curve of one observation; both sequences have shape (n,)."""
 
@@ -156,58 +145,7 @@ def seeing_plot(
             zorder=1,
         )
     axes.set_ylim(0.0, 1.1 * max(p.fwhm_arcsec for p in points))
-    _fit_time_axis(axes, [p.utc for p in points])
-    style_legend(axes, beside=True)
-    return render_png(figure)
-
-
-def strehl_plot(points: Sequence[StrehlPoint], *, title: str) -> bytes:
-    """Plot the Strehl ratios of a night against time; measurements flagged `BAD?` are hollow.
-
-    Parameters
-    ----------
-    points : sequence of StrehlPoint
-    title : str
-
-    Returns
-    -------
-    bytes
-        PNG, 900 x 540 px.
-
-    Raises
-    ------
-    ScienceError
-        If there is no point.
-    """
-    if not points:
-        raise ScienceError("a Strehl plot was asked for of a night without any Strehl ratio")
-    figure, axes = _time_figure(title, "Strehl ratio (%)")
-    named: set[str] = set()
-    for name in sorted({p.filter_name for p in points}):
-        colour, marker = filter_style(name)
-        for good in (True, False):
-            mine = [p for p in points if p.filter_name == name and (p.flag == "OK") is good]
-            if not mine:
-                continue
-            errors = [p.ratio_error_percent or 0.0 for p in mine]
-            axes.errorbar(
-                date2num([p.utc for p in mine]),
-                [p.ratio_percent for p in mine],
-                yerr=errors if any(errors) else None,
-                linestyle="none",
-                marker=marker,
-                markersize=8,
-                color=colour,
-                markerfacecolor=colour if good else "none",
-                ecolor=colour,
-                elinewidth=1.2,
-                label=None if name in named else printable(name, most=12),
-            )
-            named.add(name)
-    if any(p.flag != "OK" for p in points):
-        axes.plot([], [], "o", markerfacecolor="none", color=MUTED, label="hollow: flagged")
-    axes.set_ylim(bottom=0.0)
-    _fit_time_axis(axes, [p.utc for p in points])
+    fit_time_axis(axes, [p.utc for p in points])
     style_legend(axes, beside=True)
     return render_png(figure)
 
@@ -380,7 +318,7 @@ def _time_figure(title: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _fit_time_axis(axes: Axes, times: Sequence[datetime]) -> None:
+def fit_time_axis(axes: Axes, times: Sequence[datetime]) -> None:
     """Show whole minutes between the first and last time, at least a quarter of an hour."""
     first, last = date2num(min(times)), date2num(max(times))
     margin = max(0.04 * (last - first), 7.5 / 1440)

@@ -5,7 +5,7 @@ Of a faint star, the numbers are those of the faint-star stack, where there is o
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,12 @@ from roboao_assets.pipelines.freshness import fingerprint, is_current, product_r
 from roboao_assets.pipelines.night_plots import (
     ContrastQuartiles,
     NightCurve,
-    StrehlPoint,
     contrast_plot,
     finite_points,
     quartiles_by_filter,
-    strehl_plot,
 )
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.strehl_plots import StrehlPoint, strehl_plot
 from roboao_assets.pipelines.workspace import Workspace
 from roboao_assets.storage.catalogue import ObservationQuery, leading_pipeline, product
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole
@@ -36,31 +35,66 @@ PIPELINES = ("bright_star", "faint_star")
 
 
 def summarise_strehl(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:
-    """Plot the Strehl ratios of the night against time: `strehl.YYYYMMDD.png`."""
-    measured = [
-        (document, product(document, f"{leading_pipeline(document)}.strehl"))
-        for document in _observations(ws, night)
+    """Plot and tabulate the Strehl ratios of the night: `strehl.YYYYMMDD.png` and `.ecsv`."""
+    measured = []
+    for document in _observations(ws, night):
+        pipeline = leading_pipeline(document)
+        record = product(document, f"{pipeline}.strehl")
+        if record.get("ratio_percent") is not None:
+            measured.append((document, pipeline, record))
+    points = [_strehl_point(document, record) for document, _, record in measured]
+    # Seeing and magnitude are told again without a Strehl ratio being made anew.
+    inputs = [
+        [d["_id"], pipeline, s.get("fingerprint"), point.seeing_arcsec, point.magnitude]
+        for (d, pipeline, s), point in zip(measured, points, strict=True)
     ]
-    measured = [(d, s) for d, s in measured if s.get("ratio_percent") is not None]
-    inputs = [[d["_id"], s.get("fingerprint")] for d, s in measured]
     if not measured:
         reason = f"no observation of {night} has a Strehl ratio"
         return _nothing("strehl_summary", reason)
 
     def make() -> tuple[bytes, list[Path], dict[str, Any]]:
-        points = [
-            StrehlPoint(
-                utc=d["date_utc"],
-                ratio_percent=s["ratio_percent"],
-                ratio_error_percent=s.get("ratio_error_percent"),
-                filter_name=d["filter"],
-                flag=s.get("flag", ""),
-            )
-            for d, s in measured
-        ]
-        return strehl_plot(points, title=f"Strehl ratio {night}"), [], {}
+        path = ws.paths.summary_table(night, "strehl")
+        names = [(d["_id"], pipeline) for d, pipeline, _ in measured]
+        write_text_whole(path, _ecsv(_strehl_table(names, points)))
+        return strehl_plot(points, title=f"Strehl ratio {night}"), [path], {}
 
     return _summarise(ws, night, "strehl_summary", "strehl", inputs, make, force=force)
+
+
+def _strehl_point(document: Mapping[str, Any], record: Mapping[str, Any]) -> StrehlPoint:
+    nearest = (document.get("seeing") or {}).get("nearest") or (None, None)
+    return StrehlPoint(
+        utc=document["date_utc"],
+        ratio_percent=record["ratio_percent"],
+        ratio_error_percent=record.get("ratio_error_percent"),
+        filter_name=document["filter"],
+        flag=record.get("flag", ""),
+        seeing_arcsec=nearest[1],
+        magnitude=document.get("magnitude"),
+    )
+
+
+def _strehl_table(names: Sequence[tuple[str, str]], points: Sequence[StrehlPoint]) -> Table:
+    """A row an observation; NaN where something is not known."""
+
+    def numbers(values: Iterable[float | None]) -> list[float]:
+        return [float("nan") if value is None else float(value) for value in values]
+
+    table = Table(
+        {
+            "observation": [observation for observation, _ in names],
+            "pipeline": [pipeline for _, pipeline in names],
+            "utc": [p.utc.isoformat() for p in points],
+            "filter": [p.filter_name for p in points],
+            "ratio_percent": numbers(p.ratio_percent for p in points),
+            "ratio_error_percent": numbers(p.ratio_error_percent for p in points),
+            "flag": [p.flag for p in points],
+            "seeing_arcsec": numbers(p.seeing_arcsec for p in points),
+            "magnitude": numbers(p.magnitude for p in points),
+        },
+        units={"ratio_percent": "%", "ratio_error_percent": "%", "magnitude": "mag"},
+    )
+    return _with_units(table)
 
 
 def summarise_contrast(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:

@@ -132,7 +132,7 @@ class ArchivePaths:
         return self.night(night) / "summary" / f"{kind}.{night}.png"
 
     def summary_table(self, night: str, kind: str) -> Path:
-        """Night table: `contrast_curve` (median and quartiles), `contrast_curves` (every curve)."""
+        """Night table: `strehl`, `contrast_curve` (quartiles), `contrast_curves` (every curve)."""
         return self.night(night) / "summary" / f"{kind}.{night}.ecsv"
 
     def psf_candidate(self, night: str, observation: str, suffix: str) -> Path:

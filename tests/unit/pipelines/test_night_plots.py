@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from roboao_assets.pipelines import night_plots
+from roboao_assets.pipelines import night_plots, strehl_plots
 from roboao_assets.pipelines.picture_style import FILTER_STYLES
 from roboao_assets.science.errors import ScienceError
 
@@ -34,9 +34,13 @@ def seeing(minute, fwhm=1.2, filter_name="lp600", exposure_s=10.0):
     )
 
 
-def strehl(minute, flag="OK", filter_name="Si"):
-    return night_plots.StrehlPoint(
-        utc=START + timedelta(minutes=minute), ratio_percent=5.0, filter_name=filter_name, flag=flag
+def strehl(minute, flag="OK", filter_name="Si", **known):
+    return strehl_plots.StrehlPoint(
+        utc=START + timedelta(minutes=minute),
+        ratio_percent=5.0,
+        filter_name=filter_name,
+        flag=flag,
+        **known,
     )
 
 
@@ -62,10 +66,21 @@ def test_seeing_plot_of_an_unknown_filter_has_a_style_of_its_own():
     assert count("#C8CDD5") > 20
 
 
+def test_strehl_ratios_stand_against_what_is_known():
+    """Against seeing and magnitude only those of which it is known."""
+    png = strehl_plots.strehl_plot([strehl(n * 5) for n in range(9)], title="")
+    picture, in_time_only = colours(png)
+    assert picture.shape == (900, 900, 3)
+    points = [strehl(n * 5, seeing_arcsec=1 + n / 10, magnitude=8.0 + n) for n in range(9)]
+    _, in_all = colours(strehl_plots.strehl_plot(points, title=""))
+    colour = FILTER_STYLES["Si"][0]
+    assert in_all(colour) > 2 * in_time_only(colour)
+
+
 def test_flagged_strehl_ratios_are_hollow():
-    _, filled = colours(night_plots.strehl_plot([strehl(n * 5) for n in range(9)], title=""))
+    _, filled = colours(strehl_plots.strehl_plot([strehl(n * 5) for n in range(9)], title=""))
     flagged = [strehl(n * 5, flag="BAD?") for n in range(9)]
-    _, hollow = colours(night_plots.strehl_plot(flagged, title=""))
+    _, hollow = colours(strehl_plots.strehl_plot(flagged, title=""))
     colour = FILTER_STYLES["Si"][0]
     assert 0 < hollow(colour) < 0.6 * filled(colour)
 
@@ -140,6 +155,6 @@ def test_nothing_to_plot_is_said():
     with pytest.raises(ScienceError, match="without any measured seeing"):
         night_plots.seeing_plot([], title="")
     with pytest.raises(ScienceError, match="without any Strehl ratio"):
-        night_plots.strehl_plot([], title="")
+        strehl_plots.strehl_plot([], title="")
     with pytest.raises(ScienceError, match="0 contrast curves"):
         night_plots.contrast_plot([], title="")
