@@ -13,7 +13,7 @@ serve: export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
 endif
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv venv-dev demo serve test lint lock bench sanitize clean
+.PHONY: help venv venv-dev demo serve test lint lock bench sanitize truth clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,10 @@ sanitize: venv-dev ## the kernels' tests with address and undefined-behaviour sa
 
 bench: venv-dev ## what it costs, against what it could cost
 	$(BIN)/python -m benchmarks
+
+truth: venv ## a simulated night reduced, recovered against true; fails if a goal is missed
+	mkdir -p build
+	$(BIN)/roboao truth-report --report build/truth.json
 
 clean: ## remove what was built (not the demonstration's archive)
 	rm -rf $(VENV) build .pytest_cache .ruff_cache

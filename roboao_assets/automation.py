@@ -27,7 +27,7 @@ from roboao_assets.storage.psf_library import PsfLibrary, PsfLibraryError
 from roboao_assets.storage.raw_scan import NightScan, scan_raw_nights
 
 CALIBRATION_ASSETS = ("raw_night", "master_darks", "master_flats", "bad_pixel_mask", "seeing")
-SUMMARY_ASSETS = ("strehl_summary", "contrast_summary")
+SUMMARY_ASSETS = ("strehl_summary", "contrast_summary", "night_report")
 
 NIGHT_TAG = "roboao/night"
 # Runs of `roboao night` go through all three jobs themselves: no sensor follows them.

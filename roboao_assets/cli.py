@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from roboao_assets import __version__
+from roboao_assets.console_tables import print_table
 from roboao_assets.science.errors import ArchiveError, SettingsError
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings, load_settings
@@ -225,7 +226,7 @@ def library_candidates(night: Night) -> None:
             f"the night {night} has no PSF candidates: reduce it with `roboao night {night}` first"
         )
     table = Table("id", "object", "filter", *_QUALITY, "companion", "in library?")
-    table.columns[0].overflow = "fold"
+    table.columns[0].no_wrap = True
     for c in candidates:
         if c.is_candidate:
             table.add_row(
@@ -234,13 +235,57 @@ def library_candidates(night: Night) -> None:
                 escape(c.companion) or "-",
                 ("yes" if c.same_frame else "another frame") if c.in_library else "no",
             )
-    console.print(table)
+    print_table(table, console)
     previews = paths.psf_candidate(night, "<id>", "png")
     console.print(f"previews: {previews}", soft_wrap=True, markup=False)
     for c in candidates:
         if not c.is_candidate:
             sentence = f"no candidate: {c.observation}: {c.status}"
             console.print(sentence, style="dim", soft_wrap=True, markup=False)
+
+
+@app.command("truth-report")
+def truth_report(
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep the night and its archive here; it must be empty.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="JSON file that is written.")] = None,
+    targets: Annotated[int, typer.Option(min=1, help="Science observations.")] = 8,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of an observation.")] = 90,
+    size: Annotated[int, typer.Option(help="Side of a frame: 256 or 1024 px.")] = 256,
+    seed: Annotated[int, typer.Option(help="Same seed, same night.")] = 11,
+) -> None:
+    """Reduce a simulated night and print recovered against true; fail if a goal is missed."""
+    import tempfile
+
+    from roboao_assets.truth_command import report_truth
+
+    if folder is not None and folder.exists() and any(folder.iterdir()):
+        _stop(f"{folder} is not empty: the truth is reported of a night and archive of its own")
+    with tempfile.TemporaryDirectory(prefix="roboao-truth-") as temporary:
+        root = (folder or Path(temporary)).absolute()
+        (root / "raw").mkdir(parents=True, exist_ok=True)
+        # The site's own choices of how to measure count, its archive does not.
+        settings = load_settings().model_copy(
+            update={
+                "raw_roots": (root / "raw",),
+                "archive_root": root / "archive",
+                "catalogue_url": "",
+                "dask_scheduler": "",
+            }
+        )
+        raise SystemExit(
+            report_truth(
+                settings,
+                console,
+                night="20170607",
+                targets=targets,
+                frames=frames,
+                size=size,
+                seed=seed,
+                report=report,
+            )
+        )
 
 
 @library_app.command("show")
@@ -272,7 +317,7 @@ def library_show(
                 *_quality(entry),
                 escape(entry.companion) or "-",
             )
-    console.print(table)
+    print_table(table, console)
 
 
 @library_app.command("add")

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from roboao_assets.console_tables import print_table
 from roboao_assets.night_run import NightEvent, NightRun, run_night
 from roboao_assets.orchestration.home import open_instance
 from roboao_assets.pipelines.night_table import NightRow, night_rows
@@ -110,11 +111,7 @@ def print_night(catalogue: Catalogue, night: str, console: Console) -> None:
     )
     for row in night_rows(catalogue, night):
         table.add_row(*_cells(row))
-    if console.width < 110:
-        # A log or a narrow terminal: whole ids matter more than the frame of the table.
-        table.box = None
-        console = Console(width=140, highlight=False, file=console.file)
-    console.print(table)
+    print_table(table, console)
 
 
 def _cells(row: NightRow) -> list[str]:

@@ -9,7 +9,7 @@ GROUP = "night_summaries"
 
 
 def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
-    """Return the assets `seeing`, `strehl_summary` and `contrast_summary`."""
+    """Return the assets of the night's summaries."""
     to_night = location.partitions.observations_to_night
 
     def of_observations(name: str) -> list[dg.AssetDep]:
@@ -48,5 +48,13 @@ def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
                 "Plot and tables of the night's contrast curves, with median and quartiles by "
                 "filter; behind the curve of each observation its night's median."
             ),
+        ),
+        build_night_asset(
+            location,
+            "night_report",
+            group=GROUP,
+            deps=["seeing", "strehl_summary", "contrast_summary"],
+            kinds={"html"},
+            description="The night on one page of HTML that needs nothing else.",
         ),
     ]

@@ -30,6 +30,7 @@ def run_night_stage(
         "seeing": stages.measure_night_seeing,
         "strehl_summary": stages.summarise_strehl,
         "contrast_summary": stages.summarise_contrast,
+        "night_report": stages.report_night,
     }[stage]
     return work(settings, night, force=force)
 

@@ -32,6 +32,7 @@ CODE_VERSIONS: dict[str, str] = {
     "contrast_picture": "1",
     "strehl_summary": "3",
     "contrast_summary": "2",
+    "night_report": "1",
 }
 
 

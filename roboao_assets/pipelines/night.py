@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from roboao_assets.pipelines import calibration, registering, seeing, summaries
+from roboao_assets.pipelines import calibration, night_report, registering, seeing, summaries
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
 from roboao_assets.storage.settings import Settings
@@ -18,6 +18,7 @@ _SECTIONS = {
     "seeing": "seeing",
     "strehl_summary": "strehl",
     "contrast_summary": "contrast_curve",
+    night_report.STAGE: night_report.SECTION,
 }
 
 
@@ -54,6 +55,11 @@ def summarise_strehl(settings: Settings, night: str, *, force: bool = False) -> 
 def summarise_contrast(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
     """Plot the night's contrast curves."""
     return _run("contrast_summary", summaries.summarise_contrast, settings, night, force)
+
+
+def report_night(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
+    """Write the night's report page."""
+    return _run(night_report.STAGE, night_report.report_night, settings, night, force)
 
 
 def _run(stage: str, work: _NightWork, settings: Settings, night: str, force: bool) -> StageOutcome:

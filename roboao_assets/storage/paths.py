@@ -131,6 +131,10 @@ class ArchivePaths:
         """Night plot of `kind` `strehl` or `contrast_curve`."""
         return self.night(night) / "summary" / f"{kind}.{night}.png"
 
+    def night_report(self, night: str) -> Path:
+        """The night on one page (HTML)."""
+        return self.night(night) / "summary" / f"report.{night}.html"
+
     def summary_table(self, night: str, kind: str) -> Path:
         """Night table: `strehl`, `contrast_curve` (quartiles), `contrast_curves` (every curve)."""
         return self.night(night) / "summary" / f"{kind}.{night}.ecsv"

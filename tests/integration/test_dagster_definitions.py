@@ -2,6 +2,7 @@ import dagster as dg
 import pytest
 
 from roboao_assets.assets.observation_products import STAGES
+from roboao_assets.automation import SUMMARY_ASSETS
 from roboao_assets.definitions import build_definitions
 from roboao_assets.orchestration.partitions import ArchivePartitions
 from roboao_assets.orchestration.resources import CodeLocation
@@ -18,6 +19,7 @@ NIGHT_ASSETS = {
     "seeing",
     "strehl_summary",
     "contrast_summary",
+    "night_report",
 }
 OBSERVATION_ASSETS = {
     "bright_star_stack",
@@ -119,9 +121,9 @@ def test_runs_that_bring_a_cluster_of_their_own_are_in_one_pool(tmp_path, schedu
 def test_jobs_take_the_assets_of_their_grain(tmp_path):
     loaded = definitions(tmp_path, {"20160925": [A, B]})
     for job, assets in {
-        "calibrate_night": NIGHT_ASSETS - {"strehl_summary", "contrast_summary"},
+        "calibrate_night": NIGHT_ASSETS - set(SUMMARY_ASSETS),
         "reduce_observations": OBSERVATION_ASSETS,
-        "summarise_night": {"strehl_summary", "contrast_summary"},
+        "summarise_night": set(SUMMARY_ASSETS),
         "follow_psf_library": {"psf_library"},
     }.items():
         layer = loaded.resolve_job_def(job).asset_layer

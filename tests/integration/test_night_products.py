@@ -30,7 +30,7 @@ NIGHT_STAGES = (
     stages.make_bad_pixel_mask,
     stages.measure_night_seeing,
 )
-SUMMARIES = (stages.summarise_strehl, stages.summarise_contrast)
+SUMMARIES = (stages.summarise_strehl, stages.summarise_contrast, stages.report_night)
 
 
 def link_night(source: Path, target: Path) -> Path:
@@ -100,6 +100,8 @@ def test_tree(reduced, settings, small_observations):
         f"summary/seeing/seeing.{NIGHT}.txt",
         f"summary/seeing/seeing.{NIGHT}.png",
         f"summary/strehl.{NIGHT}.png",
+        f"summary/strehl.{NIGHT}.ecsv",
+        f"summary/report.{NIGHT}.html",
     }
     for name in small_observations:
         folder = f"{name}/bright_star"
@@ -126,6 +128,20 @@ def test_strehl_ratios_are_true(reduced, settings, truth):
             # With the light of neighbours, of which the measurement knows nothing.
             value = true["strehl_percent_whole_field"]
             assert strehl["ratio_percent"] == pytest.approx(value, abs=max(0.5, 0.05 * value))
+
+
+def test_report_has_the_night_in_it(reduced, settings, small_observations):
+    page = ArchivePaths(settings.archive_root).night_report(NIGHT).read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    for name in small_observations:
+        assert name in page
+    # Two plots and a preview of each observation; there is no contrast curve yet.
+    assert page.count("data:image/jpeg;base64,") == 2 + len(small_observations)
+    assert "not measured this night" in page
+    # It needs nothing else, and loads nothing.
+    assert "http" not in page
+    assert "<script" not in page
+    assert stages.report_night(settings, NIGHT).status == "unchanged"
 
 
 def test_best_fifth_is_sharper(reduced, settings, small_observations):

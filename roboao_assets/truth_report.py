@@ -1,0 +1,230 @@
+"""Recovered against true: what the archive made of a simulated night, beside what was put in.
+
+Reads the archive and the catalogue of a night that was reduced, and the `truth.json` that the
+simulator leaves beside its raw files. Every quantity has a goal, and keeps it or not.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from roboao_assets.science.errors import RawDataError
+from roboao_assets.storage.catalogue import leading_pipeline, open_catalogue, product
+from roboao_assets.storage.files import write_text_whole
+from roboao_assets.storage.fits_products import read_image
+from roboao_assets.storage.paths import ArchivePaths
+from roboao_assets.storage.settings import Settings
+
+# A companion is looked for where it is so much (mag) brighter than the contrast curve's limit.
+_SAFE_MAG = 1.0
+# What has this probability of being noise is called a companion.
+_FALSE_ALARM = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruthRow:
+    """One quantity.
+
+    Attributes
+    ----------
+    subject : str
+        Observation, exposure or master.
+    quantity : str
+        With its unit.
+    true, measured : float or str or None
+        None: there is none.
+    error : float
+        Distance between them, or what the quantity says of it; NaN if it was not measured.
+    goal : float or None
+        The error must not be above; None: for information.
+    """
+
+    subject: str
+    quantity: str
+    true: float | str | None
+    measured: float | str | None
+    error: float
+    goal: float | None
+
+    @property
+    def passed(self) -> bool:
+        """True if the goal is kept, or there is none; what was not measured keeps none."""
+        return self.goal is None or self.error <= self.goal
+
+
+def compare_with_truth(settings: Settings, truth_file: Path) -> list[TruthRow]:
+    """Compare the night of `truth_file` with what the archive has of it.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the archive.
+    truth_file : Path
+        `truth.json` of a simulated night.
+
+    Raises
+    ------
+    RawDataError
+        If there is no such file.
+    """
+    try:
+        truth = json.loads(truth_file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RawDataError(
+            f"there is no {truth_file}: only a night that `roboao simulate` made has a truth to be "
+            f"compared with"
+        ) from error
+    paths = ArchivePaths(settings.archive_root.absolute())
+    with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
+        rows = [*_masters(paths, truth)]
+        rows += _seeing(catalogue.night(truth["night"]) or {}, truth["seeing"])
+        for observation in truth["observations"]:
+            document = catalogue.observation(observation["id"]) or {}
+            rows += _observation(paths, truth["night"], observation, document)
+    return rows
+
+
+def write_report(rows: Sequence[TruthRow], path: Path) -> None:
+    """Write rows and verdict as JSON."""
+    values = [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        | {"passed": passed}
+        for row, passed in ((asdict(r), r.passed) for r in rows)
+    ]
+    report = {"passed": all(row.passed for row in rows), "rows": values}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_whole(path, json.dumps(report, indent=1) + "\n")
+
+
+def _row(
+    subject: str,
+    quantity: str,
+    true: float | None,
+    measured: float | None,
+    goal: float | None,
+) -> TruthRow:
+    error = math.nan if true is None or measured is None else abs(measured - true)
+    return TruthRow(
+        subject=subject, quantity=quantity, true=true, measured=measured, error=error, goal=goal
+    )
+
+
+def _masters(paths: ArchivePaths, truth: Mapping[str, Any]) -> Iterator[TruthRow]:
+    path = paths.bad_pixel_mask(truth["night"])
+    dead = np.array(truth["dead_pixels"], dtype=int)
+    found = math.nan
+    if path.exists() and dead.size:
+        mask, _ = read_image(path)
+        found = float((mask[dead[:, 1], dead[:, 0]] > 0).mean())
+    yield _row("bad-pixel mask", "dead pixels found (part)", 1.0, found, 0.05)
+
+
+def _seeing(night: Mapping[str, Any], exposures: Sequence[Mapping[str, Any]]) -> Iterator[TruthRow]:
+    measured = {m["id"]: m for m in (night.get("seeing") or {}).get("measured", ())}
+    for true in exposures:
+        found = measured.get(true["id"], {})
+        fwhm = true["fwhm_arcsec"]
+        yield _row(true["id"], "seeing FWHM (arcsec)", fwhm, found.get("fwhm_arcsec"), 0.05 * fwhm)
+        yield _row(true["id"], "airmass", true["airmass"], found.get("airmass"), 0.01)
+
+
+def _observation(
+    paths: ArchivePaths, night: str, true: Mapping[str, Any], document: Mapping[str, Any]
+) -> Iterator[TruthRow]:
+    subject = true["id"]
+    stack = product(document, "bright_star")
+    found_class = stack.get("classified_as")
+    yield TruthRow(
+        subject=subject,
+        quantity="class",
+        true=true["class"],
+        measured=found_class,
+        error=0.0 if found_class == true["class"] else math.nan,
+        goal=0.0,
+    )
+    yield _row(subject, "frames", true["n_frames"], stack.get("frames"), 0.0)
+    if true["strehl_percent_whole_field"] is None or not stack.get("lock_position"):
+        return
+    yield _strehl(true, document)
+    yield from _frames(paths, night, true)
+    yield from _companions(true, document)
+
+
+def _strehl(true: Mapping[str, Any], document: Mapping[str, Any]) -> TruthRow:
+    ratio = true["strehl_percent_whole_field"]
+    measured = product(document, f"{leading_pipeline(document)}.strehl").get("ratio_percent")
+    # Frames of a faint star cannot be recentred perfectly, as those of the truth are.
+    goal = max(0.5, 0.05 * ratio) if true["class"] == "high_flux" else 0.35 * ratio
+    return _row(true["id"], "Strehl ratio (%)", ratio, measured, goal)
+
+
+def _frames(paths: ArchivePaths, night: str, true: Mapping[str, Any]) -> Iterator[TruthRow]:
+    table = np.loadtxt(paths.frames_table(night, true["id"]), ndmin=2)
+    x, y = (np.array(true["frames"][axis], float) for axis in "xy")
+    clear = np.isfinite(x)
+    clear[true["clouded_frames"]] = False
+    distance = np.hypot(table[:, 3] - x, table[:, 4] - y)[clear] / np.sqrt(2)
+    bright = true["class"] == "high_flux"
+    yield _row(
+        true["id"],
+        "registration, median an axis (px)",
+        0.0,
+        float(np.median(distance)),
+        0.1 if bright else None,
+    )
+    level = np.array(true["frames"]["bias_adu"], float)
+    # What is measured has the sky in it, which is the same in all frames.
+    scatter = float(np.std(table[:, 5] - level))
+    yield _row(true["id"], "bias level, frame to frame (ADU)", 0.0, scatter, 1.0)
+
+
+def _companions(true: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[TruthRow]:
+    record = product(document, f"{leading_pipeline(document, 'pca')}.pca")
+    candidates = record.get("candidates")
+    if candidates is None or not record.get("contrast_curve"):
+        return
+    separation, limit = (np.array(values, float) for values in record["contrast_curve"])
+    known = [*true["companions"], *true["field_stars"]]
+    for companion in true["companions"]:
+        place = companion["sep_arcsec"]
+        depth = float(np.interp(place, separation, limit, left=-99.0, right=-99.0))
+        if companion["dmag"] > depth - _SAFE_MAG:
+            continue
+        near = min(candidates, key=lambda c: _distance(c, companion), default={})
+        name = f'companion at {place:.2f}"'
+        yield _row(
+            true["id"], f"{name}: separation (arcsec)", place, near.get("separation_arcsec"), 0.02
+        )
+        yield _row(
+            true["id"], f"{name}: contrast (mag)", companion["dmag"], near.get("contrast_mag"), 0.15
+        )
+        pa = near.get("pa_deg")
+        turned = None if pa is None else (pa - companion["pa_deg"] + 180) % 360 - 180
+        yield _row(true["id"], f"{name}: position angle, error (deg)", 0.0, turned, 1.5)
+    false = [
+        c
+        for c in candidates
+        if c["false_alarm_probability"] < _FALSE_ALARM
+        and all(_distance(c, companion) > 0.3 for companion in known)
+    ]
+    references = len(record.get("library_psf_id_corr") or ())
+    # Two stars and their companions are no library: what they leave is told, and no more.
+    goal = 0.0 if references > 1 else None
+    yield _row(true["id"], "candidates that are none", 0.0, float(len(false)), goal)
+
+
+def _distance(candidate: Mapping[str, Any], companion: Mapping[str, Any]) -> float:
+    """Distance between two places round the star (arcsec)."""
+    places = (
+        (candidate["separation_arcsec"], candidate["pa_deg"]),
+        (companion["sep_arcsec"], companion["pa_deg"]),
+    )
+    (x0, y0), (x1, y1) = (
+        (s * math.sin(math.radians(pa)), s * math.cos(math.radians(pa))) for s, pa in places
+    )
+    return math.hypot(x0 - x1, y0 - y1)
