@@ -1,8 +1,7 @@
 """How right the archive is: a simulated night reduced, against its truth."""
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,16 +10,13 @@ from benchmarks.rows import QUICK_SIZE_PX, Goal, Options, Row
 from roboao_assets.pipelines import night as stages
 from roboao_assets.pipelines.observation import reduce_observation
 from roboao_assets.science.calibration import combine_darks, combine_flats
-from roboao_assets.storage.catalogue import open_catalogue, product
-from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings
+from roboao_assets.truth_report import compare_with_truth
 
 STAGES = ("bright_star_stack", "strehl_ratio")
 TARGETS, FRAMES, SEEING_EXPOSURES = 8, 120, 4
 SEED = 11
 MASTER_GOAL = Goal(limit=1.2)
-REGISTRATION_GOAL = Goal(limit=0.1)
-SEEING_GOAL = Goal(limit=0.05)
 
 
 def measure(options: Options) -> Iterator[Row]:
@@ -34,11 +30,17 @@ def measure(options: Options) -> Iterator[Row]:
             note="over that of the mean of frames without cosmic rays",
         )
     night = _quarter_frame_night(options)
-    truth = json.loads((night.raw_root / NIGHT / "truth.json").read_text())
     with night.new_archive() as settings:
         _reduce_night(night, settings)
-        yield from _observation_rows(settings, truth)
-        yield from _seeing_rows(settings, truth)
+        for row in compare_with_truth(settings, night.raw_root / NIGHT / "truth.json"):
+            subject = row.subject.rsplit("_", 5)[0]
+            yield Row(
+                name=f"{subject}: {row.quantity}",
+                values=() if math.isnan(row.error) else (row.error,),
+                unit="",
+                goal=None if row.goal is None else Goal(limit=round(row.goal, 3)),
+                note=f"true {row.true}, recovered {row.measured}",
+            )
 
 
 def noise_over_ideal(number: int, kind: str, rng: np.random.Generator) -> float:
@@ -74,54 +76,3 @@ def _reduce_night(night: BenchNight, settings: Settings) -> None:
         raise RuntimeError(f"{outcome.stage}: {outcome.reason}")
     for exposure in night.observations:
         reduce_observation(settings.model_dump_json(), NIGHT, exposure.id, STAGES)
-
-
-def _observation_rows(settings: Settings, truth: Mapping[str, Any]) -> Iterator[Row]:
-    paths = ArchivePaths(settings.archive_root)
-    with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
-        for true in truth["observations"]:
-            document = catalogue.observation(true["id"])
-            classified = product(document, "bright_star").get("classified_as", "nothing")
-            measured = product(document, "bright_star.strehl").get("ratio_percent")
-            value = true["strehl_percent_whole_field"]
-            name = true["id"].rsplit("_", 5)[0]
-            if measured is None or value is None:
-                why = "there is no star" if value is None else "not measured"
-                yield Row(name=f"{name}: Strehl ratio", values=(), note=f"{classified}; {why}")
-                continue
-            yield Row(
-                name=f"{name}: error of the Strehl ratio",
-                values=(abs(measured - value),),
-                unit="%",
-                goal=Goal(limit=round(max(0.5, 0.05 * value), 3)),
-                note=f"{classified}; true {value:.2f}, measured {measured:.2f}",
-            )
-            table = np.loadtxt(paths.frames_table(NIGHT, true["id"]))
-            yield _registration_row(name, table, true)
-
-
-def _registration_row(name: str, table: np.ndarray, true: Mapping[str, Any]) -> Row:
-    x, y = (np.array(true["frames"][axis], float) for axis in "xy")
-    good = np.isfinite(x)
-    error = np.hypot(table[good, 3] - x[good], table[good, 4] - y[good]) / np.sqrt(2)
-    return Row(
-        name=f"{name}: registration, rms",
-        values=(float(np.sqrt(np.mean(error**2))),),
-        unit="px",
-        goal=REGISTRATION_GOAL if true["class"] == "high_flux" else None,
-        note=f"median {np.median(error):.3f}",
-    )
-
-
-def _seeing_rows(settings: Settings, truth: Mapping[str, Any]) -> Iterator[Row]:
-    with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
-        measured = {row[0]: row[3] for row in catalogue.night(NIGHT)["seeing"]["frames"]}
-    for number, true in enumerate(truth["seeing"], 1):
-        found = measured.get(true["id"])
-        yield Row(
-            name=f"seeing {number}: error",
-            values=() if found is None else (abs(found / true["fwhm_arcsec"] - 1),),
-            unit="",
-            goal=SEEING_GOAL,
-            note=f"true {true['fwhm_arcsec']:.3f} arcsec",
-        )
