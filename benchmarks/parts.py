@@ -19,6 +19,7 @@ PARTS = {
     "peers": "benchmarks.peers",
     "kernels": "benchmarks.kernels",
     "contrast": "benchmarks.contrast",
+    "faint": "benchmarks.faint_stars",
     "catalogue": "benchmarks.catalogue",
     "truth": "benchmarks.truth",
 }

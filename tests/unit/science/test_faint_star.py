@@ -1,9 +1,11 @@
 """Frames of faint stars are put together again, and never made worse."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from roboao_assets.science.cosmic_rays import frame_ceiling
 from roboao_assets.science.errors import NotEnoughFramesError
@@ -144,3 +146,29 @@ def test_threads_do_not_matter():
     frames, _, _ = star_frames(12_000.0, frames=40)
     one, two = stack(frames)[0], stack(frames, replace(OPTIONS, threads=2))[0]
     np.testing.assert_array_equal(one.image, two.image)
+
+
+def test_same_shifts_as_chi2_shift_within_the_joint_errors():
+    """The original's registration, on the same window smoothed alike, against the same mean."""
+    with warnings.catch_warnings():
+        # It is of another age of astropy: its import warns.
+        warnings.simplefilter("ignore")
+        from image_registration import chi2_shift
+    noise = 10.0
+    frames, x, y = star_frames(30_000.0, frames=24, noise=noise)
+    shifts = stack(frames)[0].shifts
+    window = (slice(90 - 48, 90 + 48), slice(97 - 48, 97 + 48))
+    smooth = [gaussian_filter(f[window].astype(float), OPTIONS.smoothing_px) for f in frames]
+    # Smoothed noise is less, and alike in neighbours: what its chi2 has to know as the noise.
+    spread = noise / (2 * np.sqrt(np.pi) * OPTIONS.smoothing_px)
+    offsets = []
+    for number, one in enumerate(smooth[1:], 1):
+        dx, dy, error_x, error_y = chi2_shift(smooth[0], one, err=spread, upsample_factor="auto")
+        for ours, own, theirs, error in (
+            (shifts.x, shifts.ex, dx, error_x),
+            (shifts.y, shifts.ey, dy, error_y),
+        ):
+            joint = np.sqrt(own[0] ** 2 + own[number] ** 2 + error**2)
+            offsets.append((ours[number] - ours[0] - theirs) / joint)
+    assert np.abs(offsets).max() < 4
+    assert np.sqrt(np.mean(np.square(offsets))) < 1.5
