@@ -74,7 +74,7 @@ bench: venv-dev ## what it costs, against what it could cost
 
 truth: venv ## a simulated night reduced, recovered against true; fails if a goal is missed
 	mkdir -p build
-	$(BIN)/roboao truth-report --report build/truth.json
+	$(BIN)/roboao truth-report --report build/truth.json --document build/truth.md
 
 clean: ## remove what was built (not the demonstration's archive)
 	rm -rf $(VENV) build .pytest_cache .ruff_cache

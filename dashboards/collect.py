@@ -183,7 +183,12 @@ def read_observation(document: Mapping[str, Any]) -> Observation:
     by_pipeline = {name: read_result(document, name) for name in PIPELINES}
     lead = by_pipeline[leading]
     # Sorted stably: the leading pipeline, then the others as they come.
-    made = [by_pipeline[name] for name in PIPELINES if product(document, name)]
+    # A pipeline that was not asked for leaves its reason, and nothing to be shown.
+    made = [
+        result
+        for name, result in by_pipeline.items()
+        if result.frames is not None or (name == leading and product(document, name))
+    ]
     made.sort(key=lambda result: result.pipeline != leading)
     raw_seeing = section_of(document, "seeing")
     nearest = raw_seeing.get("nearest")

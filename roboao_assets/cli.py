@@ -250,6 +250,7 @@ def truth_report(
         Path | None, typer.Option(help="Keep the night and its archive here; it must be empty.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="JSON file that is written.")] = None,
+    document: Annotated[Path | None, typer.Option(help="Markdown table that is written.")] = None,
     targets: Annotated[int, typer.Option(min=1, help="Science observations.")] = 8,
     frames: Annotated[int, typer.Option(min=1, help="Frames of an observation.")] = 90,
     size: Annotated[int, typer.Option(help="Side of a frame: 256 or 1024 px.")] = 256,
@@ -284,6 +285,7 @@ def truth_report(
                 size=size,
                 seed=seed,
                 report=report,
+                document=document,
             )
         )
 

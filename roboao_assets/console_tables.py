@@ -9,6 +9,8 @@ _WIDE = 110
 
 def print_table(table: Table, console: Console) -> None:
     """Print a table whose ids stay whole: they are copied into other commands."""
+    if console.quiet:
+        return
     if console.width < _WIDE:
         # A log or a narrow terminal: whole ids matter more than the frame of the table.
         table.box = None

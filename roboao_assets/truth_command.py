@@ -1,6 +1,5 @@
 """`roboao truth-report`: a simulated night, reduced as any is and compared with its truth."""
 
-import math
 from pathlib import Path
 
 from rich.console import Console
@@ -9,9 +8,17 @@ from rich.table import Table
 from roboao_assets.console_tables import print_table
 from roboao_assets.night_command import reduce_in_foreground
 from roboao_assets.pipelines.psf_candidates import add_to_library
+from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.psf_library import user_name
 from roboao_assets.storage.settings import Settings
-from roboao_assets.truth_report import TruthRow, compare_with_truth, write_report
+from roboao_assets.truth_report import (
+    TruthRow,
+    compare_with_truth,
+    markdown_table,
+    short_name,
+    show_figure,
+    write_report,
+)
 from simulator import simulate_night
 from simulator.single_stars import single_stars
 
@@ -26,6 +33,7 @@ def report_truth(
     size: int,
     seed: int,
     report: Path | None,
+    document: Path | None,
 ) -> int:
     """Simulate, reduce with the single stars as PSF library, compare and print.
 
@@ -37,8 +45,8 @@ def report_truth(
     night : str
     targets, frames, size, seed : int
         See `simulator.simulate_night`.
-    report : Path or None
-        JSON file that is written.
+    report, document : Path or None
+        JSON file, and Markdown table, that are written.
 
     Returns
     -------
@@ -64,6 +72,8 @@ def report_truth(
     if report is not None:
         write_report(rows, report)
         console.print(f"report: {report}", soft_wrap=True)
+    if document is not None:
+        write_text_whole(document, markdown_table(rows))
     return 1 if missed else 0
 
 
@@ -71,18 +81,10 @@ def _table(rows: list[TruthRow]) -> Table:
     table = Table("subject", "quantity", "true", "recovered", "error", "goal", "")
     for row in rows:
         verdict = "" if row.goal is None else "[green]pass[/]" if row.passed else "[red]MISS[/]"
-        # Without the camera, marker and times, which are the same for all.
-        subject = row.subject.split("_VIC_")[0]
         table.add_row(
-            subject,
+            short_name(row.subject),
             row.quantity,
-            *map(_figure, (row.true, row.measured, row.error, row.goal)),
+            *map(show_figure, (row.true, row.measured, row.error, row.goal)),
             verdict,
         )
     return table
-
-
-def _figure(value: float | str | None) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    return value if isinstance(value, str) else f"{value:.4g}"

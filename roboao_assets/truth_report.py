@@ -101,6 +101,32 @@ def write_report(rows: Sequence[TruthRow], path: Path) -> None:
     write_text_whole(path, json.dumps(report, indent=1) + "\n")
 
 
+def markdown_table(rows: Sequence[TruthRow]) -> str:
+    """Return rows as a table of a document."""
+    lines = [
+        "| subject | quantity | true | recovered | error | goal | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        verdict = "" if row.goal is None else "pass" if row.passed else "**miss**"
+        cells = [short_name(row.subject), row.quantity]
+        cells += [show_figure(v) for v in (row.true, row.measured, row.error, row.goal)]
+        lines.append(f"| {' | '.join([*cells, verdict])} |")
+    return "\n".join(lines) + "\n"
+
+
+def short_name(subject: str) -> str:
+    """Return a subject without camera, filter and times, which say nothing in a table."""
+    return subject.split("_VIC_", maxsplit=1)[0]
+
+
+def show_figure(value: float | str | None) -> str:
+    """Return a value in four digits; a dash where there is none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
 def _row(
     subject: str,
     quantity: str,

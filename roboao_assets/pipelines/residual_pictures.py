@@ -58,7 +58,7 @@ class CandidateMark:
     contrast_mag : float or None
         Magnitude difference to the star.
     snr, false_alarm_probability : float or None
-        Signal-to-noise ratio, and the probability that noise gives it in one resolution element.
+        Signal-to-noise ratio; the probability of a peak as significant anywhere in the frame.
     """
 
     x: float
