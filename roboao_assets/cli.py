@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 library_app = typer.Typer(no_args_is_help=True, help="The library of PSFs for high contrast.")
 app.add_typer(library_app, name="psf-library")
+astrometry_app = typer.Typer(no_args_is_help=True, help="Distortion solutions of the instruments.")
+app.add_typer(astrometry_app, name="astrometry")
 console = Console(highlight=False)
 problems = Console(stderr=True, highlight=False)
 
@@ -357,6 +359,66 @@ def library_remove(
             lambda name: remove_star(catalogue, paths, name, by=by, comment=comment),
             "removed",
         )
+
+
+@astrometry_app.command("solve")
+def astrometry_solve(
+    observation: Annotated[str, typer.Argument(help="Id of a reduced dense field.")],
+    catalogue: Annotated[
+        Path | None, typer.Option(help="Table of reference stars (FITS, ECSV, Parquet).")
+    ] = None,
+    order: Annotated[int | None, typer.Option(min=1, max=3, help="Of the distortion.")] = None,
+    max_rotation_deg: Annotated[
+        float | None, typer.Option(min=0.01, max=180, help="180: any.")
+    ] = None,
+    max_pointing_error_arcsec: Annotated[float | None, typer.Option(min=0.1)] = None,
+    tolerance_arcsec: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="What the known geometry may be off in the corners."),
+    ] = None,
+    allow_flip: Annotated[bool, typer.Option(help="The image may be a mirror image.")] = False,
+) -> None:
+    """Solve the distortion of an epoch on a dense field; later observations use it."""
+    from roboao_assets.pipelines.distortion_epoch import solve_epoch
+
+    given = {
+        "catalogue": None if catalogue is None else str(catalogue.absolute()),
+        "order": order,
+        "max_rotation_deg": max_rotation_deg,
+        "max_pointing_error_arcsec": max_pointing_error_arcsec,
+        "tolerance_arcsec": tolerance_arcsec,
+        "allow_flip": allow_flip or None,
+    }
+    settings = load_settings()
+    changes = {name: value for name, value in given.items() if value is not None}
+    options = settings.astrometry.model_copy(update=changes)
+    solved = solve_epoch(settings.model_copy(update={"astrometry": options}), observation)
+    geometry = solved.distortion
+    console.print(
+        f"{geometry.stars} of {solved.identified} identified stars ({solved.detected} detected): "
+        f"rms {geometry.rms_mas:.1f} mas, {1000 * geometry.plate_scale_arcsec:.3f} mas/px, "
+        f"+y at {geometry.y_axis_pa_deg:.3f} degrees, pointing off by "
+        f"{solved.pointing_error_arcsec:.1f} arcsec"
+    )
+    console.print(f"solution: {solved.path}\nresiduals: {solved.plot}", soft_wrap=True)
+
+
+@astrometry_app.command("import")
+def astrometry_import(
+    published: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON file.")],
+    telescope: Annotated[str, typer.Option(help="As in the profile, e.g. KPNO_2.1m.")],
+    night: Annotated[str, typer.Option(metavar="YYYYMMDD", help="It holds from here on.")],
+) -> None:
+    """Enter a distortion solution in the form that Robo-AO published."""
+    from roboao_assets.storage.distortion_files import read_published, write_distortion
+
+    settings = load_settings()
+    known = {profile.telescope for profile in settings.instruments.values()}
+    if telescope not in known:
+        _stop(f"there is no telescope {telescope!r}: {', '.join(sorted(known))}")
+    path = _archive_paths(settings).distortion(telescope, _check_night(night))
+    write_distortion(path, read_published(published))
+    console.print(f"solution: {path}", soft_wrap=True)
 
 
 def _archive_paths(settings: Settings) -> ArchivePaths:

@@ -38,6 +38,7 @@ LOCAL_POOL = "local_cluster"
 STAGES = (
     "bright_star_stack",
     "faint_star_stack",
+    "astrometric_solution",
     "strehl_ratio",
     "bright_star_preview",
     "pca_residual",
@@ -133,7 +134,7 @@ def _specs(location: CodeLocation) -> list[dg.AssetSpec]:
             spec(
                 residual,
                 "high_contrast",
-                [stack, "psf_library"],
+                [stack, "psf_library", "astrometric_solution"],
                 "Reference-star PSF subtraction by principal components; the companions that "
                 "are left, with their signal-to-noise map.",
             ),
@@ -163,6 +164,13 @@ def _specs(location: CodeLocation) -> list[dg.AssetSpec]:
             ["bright_star_stack", *masters],
             "Stack of an observation of a faint star: frames registered on all of its light, "
             "`<id>_summed.fits`, `<id>_simple_sum.fits`, `shifts.txt`.",
+        ),
+        spec(
+            "astrometric_solution",
+            "bright_star",
+            ["bright_star_stack", "faint_star_stack"],
+            "World coordinates of an observation's stacks, from pointing and distortion, refined "
+            "on field stars where there are enough; `astrometry/<id>_stars.ecsv`.",
         ),
         *measuring(
             "bright_star",

@@ -2,13 +2,14 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from astropy.table import Table
 
+from roboao_assets.pipelines import astrometry
 from roboao_assets.pipelines.context import ObservationContext
 from roboao_assets.pipelines.contrast_pictures import night_median, publish_contrast_picture
 from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
@@ -187,6 +188,8 @@ def _own_inputs(ctx: ObservationContext, kind: StackKind) -> list[str]:
         kind.require(ctx)["fingerprint"],
         ctx.ws.settings.high_contrast.fingerprint(),
         ctx.profile.name,
+        # Where candidates are, is told by it.
+        ctx.product(astrometry.PRODUCT).get("fingerprint", ""),
     ]
 
 
@@ -202,12 +205,24 @@ def _detect(ctx: ObservationContext, kind: StackKind, chosen: ChosenSubtraction)
     """Search the residual for companions; once a task."""
     name = f"{kind.pipeline}: detection"
     if name not in ctx.memory:
-        ctx.memory[name] = detect_candidates(
+        detection = detect_candidates(
             chosen.star.frame,
             chosen.components,
             chosen.star.fwhm_px,
             ctx.profile,
             snr_threshold=ctx.ws.settings.high_contrast.candidate_snr,
+        )
+        half = chosen.star.frame.shape[0] // 2
+        on_sky = [
+            astrometry.offset_on_sky(ctx, kind.path(ctx), c.x - half, c.y - half)
+            for c in detection.candidates
+        ]
+        ctx.memory[name] = replace(
+            detection,
+            candidates=tuple(
+                replace(c, separation_arcsec=separation, pa_deg=pa)
+                for c, (separation, pa) in zip(detection.candidates, on_sky, strict=True)
+            ),
         )
     return ctx.memory[name]
 

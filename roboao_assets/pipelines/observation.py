@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from roboao_assets.pipelines import (
+    astrometry,
     bright_star,
     faint_star,
     high_contrast,
@@ -42,6 +43,7 @@ def _measuring(kind: StackKind) -> dict[str, tuple[Stage, str]]:
 _STAGES: dict[str, tuple[Stage, str]] = {
     BRIGHT_STAR.stack: (bright_star.make_stack, "bright_star"),
     FAINT_STAR.stack: (faint_star.make_stack, "faint_star"),
+    astrometry.STAGE: (astrometry.solve_observation, astrometry.PRODUCT),
     **_measuring(BRIGHT_STAR),
     **_measuring(FAINT_STAR),
     psf_candidates.STAGE: (psf_candidates.make_candidate, ""),
@@ -63,7 +65,10 @@ _NEEDS = {
         kind.residual: (kind.stack,),
         kind.contrast: (kind.stack, kind.residual),
     }.items()
-} | {psf_candidates.STAGE: (BRIGHT_STAR.stack, BRIGHT_STAR.strehl)}
+} | {
+    astrometry.STAGE: (BRIGHT_STAR.stack,),
+    psf_candidates.STAGE: (BRIGHT_STAR.stack, BRIGHT_STAR.strehl),
+}
 
 
 def reduce_observation(

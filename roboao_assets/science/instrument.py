@@ -72,6 +72,8 @@ class InstrumentProfile:
         A seeing FWHM below this (raw px) is discarded.
     cropped_preview_arcsec : float
         Side of the cropped preview.
+    site_latitude_deg, site_altitude_m : float
+        Of the telescope; without a latitude refraction is not taken into account.
     filters : dict of str to FilterProfile
     """
 
@@ -102,6 +104,8 @@ class InstrumentProfile:
     halo_limit_arcsec: float
     seeing_min_fwhm_px: float
     cropped_preview_arcsec: float
+    site_latitude_deg: float | None = None
+    site_altitude_m: float = 0.0
     filters: dict[str, FilterProfile] = field(default_factory=dict)
 
     @property

@@ -130,24 +130,52 @@ def detect_stars(
     )
 
 
+def without_halo_peaks(
+    stars: DetectedStars, *, radius_px: float, flux_ratio: float = 8.0
+) -> DetectedStars:
+    """Return the stars without what lies in the halo of one that is much brighter.
+
+    The speckles and diffraction rings of a bright star outshine the field; a companion that is
+    lost with them does not help to find where the image looks.
+
+    Parameters
+    ----------
+    stars : DetectedStars
+    radius_px : float
+        Reach of a halo.
+    flux_ratio : float
+        Stars fainter by more are left out.
+    """
+    kept = np.ones(len(stars), dtype=bool)
+    for i in range(len(stars)):
+        if kept[i]:
+            near = np.hypot(stars.x - stars.x[i], stars.y - stars.y[i]) <= radius_px
+            kept &= ~(near & (stars.flux * flux_ratio < stars.flux[i]))
+    return stars.select(kept)
+
+
 def _extract(
     flat: NDArray[np.float32],
     noise: NDArray[np.float32],
     mask: NDArray[np.bool_],
     fwhm_px: float,
     min_snr: float,
-) -> NDArray:
-    sigma = max(fwhm_px, 1.5) / 2.3548
+) -> NDArray[np.float64]:
+    """Rough positions (x, y) of peaks, (n, 2), the brightest first."""
+    # A star of seven pixels is as well found on half as many: a sixteenth of the work.
+    block = max(1, int(fwhm_px / 3.0))
+    sigma = max(fwhm_px / block, 1.5) / 2.3548
     half = int(np.ceil(2.5 * sigma))
     axis = np.arange(-half, half + 1)
     kernel = np.exp(-0.5 * (axis[:, None] ** 2 + axis[None, :] ** 2) / sigma**2)
-    sep.set_extract_pixstack(max(300_000, flat.size // 2))
+    small, covered = _block_mean(flat, block), _block_mean(mask.astype(np.float32), block)
+    sep.set_extract_pixstack(max(300_000, small.size))
     # A matched filter: the threshold is in units of the noise of the smoothed image.
     found = sep.extract(
-        flat,
+        small,
         min_snr,
-        err=noise,
-        mask=mask,
+        err=_block_mean(noise, block) / block,
+        mask=covered > 0.5,
         minarea=max(3, int(sigma**2)),
         filter_kernel=kernel.astype(np.float32),
         filter_type="matched",
@@ -155,25 +183,35 @@ def _extract(
         clean=True,
     )
     # A cosmic ray or a hot pixel that is left is narrower than the telescope can make a star.
-    wide = np.sqrt(found["a"] * found["b"]) >= 0.45 * sigma
-    found = found[wide]
-    return found[np.argsort(-found["flux"], kind="stable")[:_MAX_TRIED]]
+    found = found[np.sqrt(found["a"] * found["b"]) >= 0.45 * sigma]
+    found = found[np.argsort(-found["flux"], kind="stable")[:_MAX_TRIED]]
+    peaks = np.stack([found["xcpeak"], found["ycpeak"]], axis=1).astype(np.float64)
+    return (peaks + 0.5) * block - 0.5
+
+
+def _block_mean(image: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+    if block == 1:
+        return np.ascontiguousarray(image)
+    height, width = (n // block * block for n in image.shape)
+    cut = image[:height, :width].reshape(height // block, block, width // block, block)
+    return np.ascontiguousarray(cut.mean(axis=(1, 3), dtype=np.float32))
 
 
 def _measure(
     flat: NDArray[np.float32],
     noise: NDArray[np.float32],
     mask: NDArray[np.bool_],
-    found: NDArray,
+    peaks: NDArray[np.float64],
     fwhm_px: float,
     edge_px: float,
 ) -> NDArray[np.float64]:
     """Columns x, y, error, flux, signal-to-noise, near the edge (0 or 1); a row a star."""
     window = max(fwhm_px, 1.5) * _WINDOW_SIGMA / 2
-    x, y, flag = sep.winpos(flat, found["xcpeak"] * 1.0, found["ycpeak"] * 1.0, window, mask=mask)
+    start_x, start_y = np.ascontiguousarray(peaks.T)
+    x, y, flag = sep.winpos(flat, start_x, start_y, window, mask=mask)
     # A window that wandered off has another star's centre, or none.
-    lost = (np.hypot(x - found["xcpeak"], y - found["ycpeak"]) > fwhm_px) | ~np.isfinite(x + y)
-    x, y = np.where(lost, found["xcpeak"], x), np.where(lost, found["ycpeak"], y)
+    lost = (np.hypot(x - start_x, y - start_y) > fwhm_px) | ~np.isfinite(x + y)
+    x, y = np.where(lost, start_x, x), np.where(lost, start_y, y)
     flux, flux_error, flag_sum = sep.sum_circle(flat, x, y, fwhm_px, err=noise, mask=mask)
     snr = flux / np.maximum(flux_error, 1e-12)
     error = 0.6 * fwhm_px / np.maximum(snr, 1e-3)

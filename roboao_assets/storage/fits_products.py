@@ -1,6 +1,6 @@
 """FITS products of the archive: written whole or not at all, with checksums and provenance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -106,6 +106,56 @@ def read_image(path: Path, *, verify: bool = True) -> tuple[NDArray[np.float32],
         raise ProductError(f"{str(path)!r} was looked for and is not there") from None
     except (OSError, ValueError, TypeError, KeyError, fits.VerifyError, Warning) as error:
         raise ProductError(f"{str(path)!r} cannot be read as FITS: {error}; {advice}") from None
+
+
+def replace_cards(
+    path: Path, cards: Sequence[Card], remove: Callable[[str], bool] = lambda keyword: False
+) -> None:
+    """Change cards of a product's primary header; its data stay bit for bit.
+
+    Parameters
+    ----------
+    path : Path
+        Rewritten whole or not at all; its size may change.
+    cards : sequence of (keyword, value, comment)
+        Set, in the place of those of the same keyword.
+    remove : callable
+        Told a keyword, True if its card goes.
+
+    Raises
+    ------
+    ProductError
+        If the file is missing or is no FITS image.
+    """
+    path = Path(path)
+    try:
+        content = BytesIO(path.read_bytes())
+        with fits.open(content, do_not_scale_image_data=True) as units:
+            header = units[0].header
+            if units[0].data is None:
+                raise ProductError(f"{str(path)!r} has no image in its primary HDU")
+            for keyword in [k for k in header if not _is_structural(k) and remove(k)]:
+                del header[keyword]
+            for keyword, value, comment in cards:
+                card = make_card(keyword, value, comment)
+                if not _is_structural(card.keyword):
+                    _set_card(header, card)
+            units[0].add_datasum("data unit checksum")
+            units[0].add_checksum("HDU checksum", override_datasum=True)
+            with write_whole(path) as partial:
+                units.writeto(partial, overwrite=True, output_verify="exception")
+    except FileNotFoundError:
+        raise ProductError(f"{str(path)!r} was looked for and is not there") from None
+    except (ValueError, TypeError, KeyError, fits.VerifyError) as error:
+        raise ProductError(f"{str(path)!r} cannot be read as FITS: {error}") from None
+
+
+def read_product_header(path: Path) -> fits.Header | None:
+    """Return the primary header of a product, None if there is no such file or it is no FITS."""
+    try:
+        return fits.getheader(path)
+    except (OSError, ValueError, fits.VerifyError):
+        return None
 
 
 def provenance_cards(

@@ -24,6 +24,14 @@ class ArchivePaths:
         """The PSF library: a cube and a table."""
         return self.root / "psf_library.fits"
 
+    def distortion(self, telescope: str, night: str) -> Path:
+        """Distortion solution of a telescope's camera from a night on (ECSV)."""
+        return self.root / "astrometry" / f"{telescope}_{night}.ecsv"
+
+    def distortion_plot(self, telescope: str, night: str) -> Path:
+        """Residuals of that solution."""
+        return self.distortion(telescope, night).with_suffix(".png")
+
     def night(self, night: str) -> Path:
         """Folder of a night."""
         return self.root / night
@@ -106,6 +114,11 @@ class ArchivePaths:
     def pca(self, night: str, observation: str, pipeline: str, name: str) -> Path:
         """High-contrast product `name`: `pca.fits`, `pca.png`, `contrast_curve.txt`, ..."""
         return self.pipeline(night, observation, pipeline) / "pca" / f"{observation}_{name}"
+
+    def astrometry(self, night: str, observation: str, pipeline: str, name: str) -> Path:
+        """Astrometric product `name`: `stars.ecsv`, `wcs.fits`."""
+        folder = self.pipeline(night, observation, pipeline) / "astrometry"
+        return folder / f"{observation}_{name}"
 
     def seeing_preview(self, night: str, exposure: str) -> Path:
         """Preview of an AO-off exposure and its fit."""

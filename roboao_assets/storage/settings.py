@@ -130,6 +130,27 @@ class HighContrastSettings(_Group):
     max_recentre_px: float = Field(5.0, gt=0, description="larger shift of the centre: failure")
 
 
+class AstrometrySettings(_Group):
+    """World coordinates from field stars."""
+
+    catalogue: str = Field(
+        "", description="table of reference stars (FITS, ECSV, Parquet); empty: none"
+    )
+    gaia: bool = Field(False, description="ask Gaia (network, astroquery) where there is no table")
+    max_pointing_error_arcsec: float = Field(
+        60.0, gt=0, description="the pointing is not further off than this"
+    )
+    max_rotation_deg: float = Field(3.0, gt=0, le=180, description="nor the orientation; 180: any")
+    max_scale_error: float = Field(0.03, gt=0, lt=0.5, description="nor the scale (relative)")
+    allow_flip: bool = Field(False, description="the image may be a mirror image")
+    tolerance_arcsec: float = Field(
+        0.5, gt=0, description="identified stars agree within this before the fit"
+    )
+    min_stars: int = Field(4, ge=4, description="fewer identified stars: the pointing alone")
+    min_snr: float = Field(7.0, gt=0, description="signal-to-noise of a detected star")
+    order: int = Field(2, ge=1, le=3, description="order of an instrument's distortion")
+
+
 class CosmicRaySettings(_Group):
     """Cosmic-ray cleaning (astroscrappy), the original's constants."""
 
@@ -173,6 +194,7 @@ class Settings(BaseSettings):
     seeing: SeeingSettings = SeeingSettings()
     high_contrast: HighContrastSettings = HighContrastSettings()
     cosmic_rays: CosmicRaySettings = CosmicRaySettings()
+    astrometry: AstrometrySettings = AstrometrySettings()
 
     @field_validator("raw_roots", mode="before")
     @classmethod

@@ -33,7 +33,7 @@ RAW_FACTS = (
 )
 # Products below a product are published on their own, so that they do not replace each other.
 _RESERVED_KEYS = {"status", "last_modified", "preview", "strehl", "pca"}
-_PARTS = ("preview", "strehl", "pca", "pca.preview", "pca.contrast_picture")
+_PARTS = ("preview", "strehl", "pca", "pca.preview", "pca.contrast_picture", "astrometry")
 _PREVIEW_RESERVED_KEYS = {"done", "force_redo", "retries", "reason", "enqueued", "last_modified"}
 
 
