@@ -1,5 +1,6 @@
 """The stacks of an observation carry world coordinates: of the pointing, or of field stars."""
 
+import json
 import os
 
 import numpy as np
@@ -7,12 +8,14 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from typer.testing import CliRunner
 
+from roboao_assets.cli import app
 from roboao_assets.pipelines import night as stages
 from roboao_assets.pipelines.distortion_epoch import solve_epoch
 from roboao_assets.pipelines.observation import reduce_observation
 from roboao_assets.science.distortion import linear_distortion
-from roboao_assets.science.errors import FitFailedError
+from roboao_assets.science.errors import FitFailedError, RawDataError
 from roboao_assets.science.sky_catalogue import deproject, project
 from roboao_assets.storage.catalogue import open_catalogue, product
 from roboao_assets.storage.distortion_files import read_distortion, write_distortion
@@ -220,3 +223,31 @@ def test_cards_are_replaced_and_the_data_stay(tmp_path):
     assert (back == image).all()
     assert "CRVAL1" not in header
     assert (header["CRVAL2"], header["FILTER"]) == (2.0, "Si")
+
+
+@pytest.fixture
+def command_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBOAO_ARCHIVE_ROOT", str(tmp_path / "archive"))
+    return CliRunner()
+
+
+def test_a_published_solution_is_entered_from_the_command_line(command_line, tmp_path):
+    names = ["x_tan", "y_tan", "M_11", "M_12", "M_21", "M_22"]
+    names += ["a_02", "a_11", "a_20", "b_02", "b_11", "b_20"]
+    values = [-1.7, -3.0, -1e-5, 0.0, 0.0, 1e-5, 0, 0, 0, -5e-5, 0, -5e-5]
+    published = tmp_path / "kp.json"
+    published.write_text(json.dumps({"source": "a paper", "order": names, "values": values}))
+    asked = ["astrometry", "import", str(published), "--telescope", "KPNO_2.1m"]
+    done = command_line.invoke(app, [*asked, "--night", "20170620"])
+    assert done.exit_code == 0, done.output
+    back = read_distortion(tmp_path / "archive" / "astrometry" / "KPNO_2.1m_20170620.ecsv")
+    assert (back.source, back.b[0, 2]) == ("a paper", -5e-5)
+    unknown = [*asked[:-1], "Keck", "--night", "20170620"]
+    assert command_line.invoke(app, unknown).exit_code == 2
+
+
+def test_an_unreduced_field_cannot_be_solved(command_line):
+    asked = ["astrometry", "solve", "4_M13_VIC_Si_o_20170620_110427.040912"]
+    failed = command_line.invoke(app, asked)
+    assert isinstance(failed.exception, RawDataError)
+    assert "no raw data of the night 20170620" in str(failed.exception)

@@ -13,7 +13,7 @@ from roboao_assets.storage.catalogue.values import at_path, now_utc
 from roboao_assets.storage.raw_names import ExposureName
 
 PIPELINES = ("bright_star", "faint_star", "extended_object")
-PRODUCTS = ("", "strehl", "pca", "astrometry")
+PRODUCTS = ("", "strehl", "pca")
 PREVIEWS = ("preview", "pca.preview")
 
 # Classes of which a faint-star stack is the better one, where there is one.
