@@ -38,6 +38,7 @@ LOCAL_POOL = "local_cluster"
 STAGES = (
     "bright_star_stack",
     "faint_star_stack",
+    "extended_object",
     "astrometric_solution",
     "strehl_ratio",
     "bright_star_preview",
@@ -164,6 +165,14 @@ def _specs(location: CodeLocation) -> list[dg.AssetSpec]:
             ["bright_star_stack", *masters],
             "Stack of an observation of a faint star: frames registered on all of its light, "
             "`<id>_summed.fits`, `<id>_simple_sum.fits`, `shifts.txt`.",
+        ),
+        spec(
+            "extended_object",
+            "extended_object",
+            ["bright_star_stack", *masters],
+            "A resolved object (planets, moons, asteroids): the sharpest frames registered on its "
+            "disc, `<id>_stack.fits`, deconvolved with a star of the night or the PSF library, "
+            "`<id>_deconvolved.fits`.",
         ),
         spec(
             "astrometric_solution",

@@ -20,6 +20,7 @@ CODE_VERSIONS: dict[str, str] = {
     "seeing": "2",
     "bright_star_stack": "3",
     "faint_star_stack": "1",
+    "extended_object": "1",
     "astrometric_solution": "1",
     "strehl_ratio": "1",
     "bright_star_preview": "1",

@@ -8,6 +8,7 @@ from functools import partial
 from roboao_assets.pipelines import (
     astrometry,
     bright_star,
+    extended_object,
     faint_star,
     high_contrast,
     psf_candidates,
@@ -43,6 +44,7 @@ def _measuring(kind: StackKind) -> dict[str, tuple[Stage, str]]:
 _STAGES: dict[str, tuple[Stage, str]] = {
     BRIGHT_STAR.stack: (bright_star.make_stack, "bright_star"),
     FAINT_STAR.stack: (faint_star.make_stack, "faint_star"),
+    extended_object.STAGE: (extended_object.make_extended_object, extended_object.PIPELINE),
     astrometry.STAGE: (astrometry.solve_observation, astrometry.PRODUCT),
     **_measuring(BRIGHT_STAR),
     **_measuring(FAINT_STAR),
@@ -50,7 +52,7 @@ _STAGES: dict[str, tuple[Stage, str]] = {
 }
 OBSERVATION_STAGES = tuple(_STAGES)
 # Stages that work on the raw frames; after them the memory is given back.
-_FRAME_STAGES = (BRIGHT_STAR.stack, FAINT_STAR.stack)
+_FRAME_STAGES = (BRIGHT_STAR.stack, FAINT_STAR.stack, extended_object.STAGE)
 
 # What an owner claims of an observation.
 CLAIM = "reduction"

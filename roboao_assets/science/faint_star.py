@@ -16,6 +16,7 @@ from roboao_assets.science.box_transforms import (
     backward,
     column_counts,
     correlate_with_rest,
+    evaluate,
     fine_peaks,
     forward,
     gaussian_transfer,
@@ -124,7 +125,7 @@ def stack_faint_star(
     NotEnoughFramesError
         If no frame can be used.
     """
-    window = _Window(frames, bias, mean_image, ceiling, calibration, star_x, star_y, options)
+    window = FrameWindow(frames, bias, mean_image, ceiling, calibration, star_x, star_y, options)
     shifts = window.measure_shifts()
     if not shifts.used.any():
         raise NotEnoughFramesError(
@@ -132,7 +133,10 @@ def stack_faint_star(
             f"{window.reach_px:.0f} px of ({star_x:.0f}, {star_y:.0f})"
         )
     order = np.flatnonzero(shifts.used)
-    x, y = (_shrunk(p[order], e[order]) for p, e in ((shifts.x, shifts.ex), (shifts.y, shifts.ey)))
+    x, y = (
+        shrunk_positions(p[order], e[order])
+        for p, e in ((shifts.x, shifts.ex), (shifts.y, shifts.ey))
+    )
     made = drizzle_on_star(
         frames,
         order,
@@ -154,7 +158,9 @@ def stack_faint_star(
     )
 
 
-def _shrunk(positions: NDArray[np.float64], errors: NDArray[np.float64]) -> NDArray[np.float64]:
+def shrunk_positions(
+    positions: NDArray[np.float64], errors: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Most probable positions: drawn to their median by as much as noise makes them scatter.
 
     For a star that is lost in the noise this leaves the frames where they are: the stack is never
@@ -167,8 +173,8 @@ def _shrunk(positions: NDArray[np.float64], errors: NDArray[np.float64]) -> NDAr
     return middle + share * (positions - middle)
 
 
-class _Window:
-    """The surroundings of the star in all frames, binned, in Fourier space."""
+class FrameWindow:
+    """The surroundings of a star, or of a disc, in all frames: binned, in Fourier space."""
 
     def __init__(
         self,
@@ -236,6 +242,36 @@ class _Window:
             ey=errors[1] * self._bin,
             used=self._finite & (moved <= self.reach_px),
         )
+
+    def sharpness(self) -> NDArray[np.float64]:
+        """How sharp each registered frame is, shape (n,): larger is sharper.
+
+        Its slopes times those of the mean of the others, summed, over its flux squared: noise,
+        which has slopes too, has none in common with the other frames.
+        """
+        number, size = len(self._frames), self._spectra.shape[1]
+        share = self._finite / max(1, int(self._finite.sum()))
+        fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :]
+        slopes = (self._filter * (2 * np.pi) ** 2 * (fy**2 + fx**2)).astype(np.float32)
+        parts = self._each(
+            lambda part: recentred_sum(
+                self._spectra[part], share[part], self._y[part], self._x[part]
+            )
+        )
+        template = np.sum(parts, axis=0)
+        found = np.zeros(number)
+
+        def measure(part: slice) -> None:
+            y, x = self._y[part], self._x[part]
+            common = correlate_with_rest(self._spectra[part], template, share[part], y, x, slopes)
+            found[part] = evaluate(common, y, x)
+
+        self._each(measure)
+        return found / np.maximum(self.fluxes(), 1e-12) ** 2
+
+    def fluxes(self) -> NDArray[np.float64]:
+        """Flux in the window above its border, shape (n,) (ADU)."""
+        return self._spectra[:, 0, 0].real.astype(np.float64) * self._bin**2
 
     def _each(self, work):
         return map_blocks(work, len(self._frames), threads=self._options.threads)

@@ -84,6 +84,14 @@ class ArchivePaths:
         """`shifts.txt`."""
         return self.pipeline(night, observation, "faint_star") / "shifts.txt"
 
+    def extended_object(self, night: str, observation: str, kind: str) -> Path:
+        """Image of a resolved object of `kind` `stack` or `deconvolved`."""
+        return self.pipeline(night, observation, "extended_object") / f"{observation}_{kind}.fits"
+
+    def extended_shifts_table(self, night: str, observation: str) -> Path:
+        """`shifts.txt` of a resolved object: where each frame stands and how sharp it is."""
+        return self.pipeline(night, observation, "extended_object") / "shifts.txt"
+
     def stack_sum(self, night: str, observation: str) -> Path:
         """Median of the interleaved averages, raw pixels."""
         return self.pipeline(night, observation, "bright_star") / "sum.fits"
@@ -97,7 +105,7 @@ class ArchivePaths:
         return self.pipeline(night, observation, "bright_star") / "sorted.txt"
 
     def preview(self, night: str, observation: str, pipeline: str, kind: str) -> Path:
-        """Preview of `kind` `full` or `cropped`."""
+        """Preview of `kind` `full` or `cropped`; of a resolved object also `deconvolved`."""
         folder = self.pipeline(night, observation, pipeline) / "preview"
         return folder / f"{observation}_{kind}.png"
 

@@ -97,6 +97,42 @@ class FaintStarSettings(_Group):
     rounds: int = Field(2, ge=1, description="rounds of template refinement")
 
 
+class ExtendedObjectSettings(_Group):
+    """Resolved objects: their stack and its deconvolution."""
+
+    enabled: bool = Field(True, description="make them at all")
+    programs: tuple[str, ...] = Field(
+        ("24",), description="programs of planets, moons and asteroids (integer part)"
+    )
+    without_core: bool = Field(
+        True, description="also what the bright-star stack shows to have no diffraction core"
+    )
+    percent: int = Field(
+        20, ge=1, le=100, description="sharpest frames stacked (percent), of the PSF's star too"
+    )
+    smoothing_px: float = Field(
+        2.0, gt=0, description="Gaussian smoothing for the registration (sigma, raw px)"
+    )
+    min_flux_fraction: float = Field(
+        0.3, ge=0, lt=1, description="frames with less of the median flux are clouded"
+    )
+    rounds: int = Field(2, ge=1, description="rounds of template refinement")
+    method: Literal["richardson_lucy", "myopic"] = Field(
+        "richardson_lucy", description="myopic: the PSF is improved too; takes minutes"
+    )
+    most_iterations: int = Field(500, ge=1, description="of Richardson-Lucy: more is a failure")
+    total_variation: float = Field(
+        0.002, ge=0, lt=0.2, description="weight of Richardson-Lucy's smoothing"
+    )
+    psf_spread: float = Field(
+        0.3, ge=0, description="myopic: doubt about the PSF's transfer function (part of it)"
+    )
+    psf_half_arcsec: float = Field(1.75, gt=0, description="half side of the PSF")
+    min_size_ratio: float = Field(
+        1.3, ge=1, description="objects less wide than the PSF times this are not resolved"
+    )
+
+
 class SeeingSettings(_Group):
     """Seeing from AO-off exposures."""
 
@@ -191,6 +227,7 @@ class Settings(BaseSettings):
     calibration: CalibrationSettings = CalibrationSettings()
     bright_star: BrightStarSettings = BrightStarSettings()
     faint_star: FaintStarSettings = FaintStarSettings()
+    extended_object: ExtendedObjectSettings = ExtendedObjectSettings()
     seeing: SeeingSettings = SeeingSettings()
     high_contrast: HighContrastSettings = HighContrastSettings()
     cosmic_rays: CosmicRaySettings = CosmicRaySettings()

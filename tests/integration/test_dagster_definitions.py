@@ -24,6 +24,7 @@ NIGHT_ASSETS = {
 OBSERVATION_ASSETS = {
     "bright_star_stack",
     "faint_star_stack",
+    "extended_object",
     "astrometric_solution",
     "strehl_ratio",
     "bright_star_preview",

@@ -84,13 +84,16 @@ def reduced(settings):
 
 def test_everything_that_can_be_made_is_made(reduced):
     status = {key: outcome.status for key, outcome in reduced.items()}
-    skipped = {"contrast_summary"}
+    # No star is a resolved object.
+    skipped = {"contrast_summary", "extended_object"}
     for kind in (BRIGHT_STAR, FAINT_STAR):
         skipped |= {kind.residual, kind.contrast}
     for key, value in status.items():
         stage = key if isinstance(key, str) else key[1]
         assert value == ("skipped" if stage in skipped else "done"), reduced[key].reason
-    assert all("PSF library" in o.reason for o in reduced.values() if o.status == "skipped")
+    reasons = {o.stage: o.reason for o in reduced.values() if o.status == "skipped"}
+    assert "it is no resolved object" in reasons.pop("extended_object")
+    assert all("PSF library" in reason for reason in reasons.values())
 
 
 def test_tree(reduced, settings, small_observations):
@@ -295,7 +298,10 @@ def test_again_nothing_is_done(reduced, settings, small_observations):
     assert again["seeing"].status == "unchanged"
     for name in small_observations:
         made = reduce(settings, name)
-        assert {made[s].status for s in OBSERVATION_STAGES[:4]} == {"unchanged"}
+        # No star is a resolved object.
+        assert made["extended_object"].status == "skipped"
+        stacks = [s for s in OBSERVATION_STAGES[:5] if s != "extended_object"]
+        assert {made[s].status for s in stacks} == {"unchanged"}
         assert made["strehl_ratio"].fingerprint == reduced[name, "strehl_ratio"].fingerprint
     assert stages.summarise_strehl(settings, NIGHT).status == "unchanged"
     after = {p: p.stat().st_mtime_ns for p in before}

@@ -1,0 +1,171 @@
+"""A planet of a small night: stacked on its disc, deconvolved with a star of the night."""
+
+import bz2
+import io
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from scipy import ndimage
+from scipy.signal import fftconvolve
+
+from roboao_assets.pipelines import night as stages
+from roboao_assets.pipelines.observation import reduce_observation
+from roboao_assets.storage.catalogue import open_catalogue, product
+from roboao_assets.storage.paths import ArchivePaths
+from roboao_assets.storage.settings import Settings
+
+NIGHT = "20170607"
+RADIUS_PX = 15.0
+STAR_STAGES = ("bright_star_stack", "strehl_ratio", "extended_object")
+PLANET = "24_Titan_VIC_Si_o_20170607_113000.000000"
+
+
+def disc_kernel():
+    axis = np.arange(-20, 21.0)
+    x, y = np.meshgrid(axis, axis)
+    distance = np.hypot(x, y)
+    light = np.clip(RADIUS_PX - distance + 0.5, 0, 1)
+    light *= 1 - 0.6 * np.exp(-((x - 5) ** 2 + (y - 4) ** 2) / 2 / 2.0**2)
+    return light / light.sum()
+
+
+def turn_into_planet(star_file, planet_file):
+    """What the star's frames would show of a disc 20 times as bright: the same AO, image motion."""
+    rng = np.random.default_rng(1)
+    kernel = disc_kernel()
+    with fits.open(io.BytesIO(bz2.decompress(star_file.read_bytes()))) as units:
+        for unit in units:
+            frame = unit.data.astype(float)
+            level = np.median(frame)
+            blurred = np.maximum(fftconvolve(frame - level, kernel, mode="same"), 0.0) * 20.0
+            noise = rng.normal(0.0, 6.0, frame.shape) + rng.normal(size=frame.shape) * np.sqrt(
+                2.0 * blurred
+            )
+            unit.data = np.clip(np.rint(level + blurred + noise), 0, 65535).astype(np.uint16)
+        buffer = io.BytesIO()
+        units.writeto(buffer)
+    planet_file.write_bytes(bz2.compress(buffer.getvalue(), 1))
+
+
+def reduce(settings, observation, names, **options):
+    made = reduce_observation(
+        settings.model_dump_json(), NIGHT, observation, stages=names, **options
+    )
+    return {outcome.stage: outcome for outcome in made}
+
+
+def record_of(settings, observation):
+    with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
+        return product(catalogue.observation(observation), "extended_object")
+
+
+@pytest.fixture(scope="module")
+def star(small_observations):
+    return next(o for o in small_observations if "_Si_" in o)
+
+
+@pytest.fixture(scope="module")
+def settings(small_night, star, tmp_path_factory):
+    root = tmp_path_factory.mktemp("extended")
+    night = root / "raw" / NIGHT
+    night.mkdir(parents=True)
+    for file in (small_night / NIGHT).iterdir():
+        (night / file.name).symlink_to(file)
+    turn_into_planet(night / f"{star}.fits.bz2", night / f"{PLANET}.fits.bz2")
+    made = Settings(raw_roots=(root / "raw",), archive_root=root / "archive", threads=2)
+    for stage in (
+        stages.register_night,
+        stages.make_master_darks,
+        stages.make_master_flats,
+        stages.make_bad_pixel_mask,
+    ):
+        assert stage(made, NIGHT).succeeded
+    return made
+
+
+@pytest.fixture(scope="module")
+def without_psf(settings):
+    made = reduce(settings, PLANET, ("bright_star_stack", "extended_object"))
+    return made, record_of(settings, PLANET)
+
+
+@pytest.fixture(scope="module")
+def with_psf(settings, without_psf, star):
+    assert reduce(settings, star, STAR_STAGES)["strehl_ratio"].status == "done"
+    made = reduce(settings, PLANET, ("bright_star_stack", "extended_object"))
+    return made, record_of(settings, PLANET)
+
+
+def test_without_a_star_there_is_the_stack_and_a_reason(settings, without_psf):
+    made, record = without_psf
+    assert made["extended_object"].status == "done"
+    assert record["deconvolved"] is False
+    assert "no single bright star in Si was reduced in the night" in record["reason"]
+    paths = ArchivePaths(settings.archive_root)
+    assert paths.preview(NIGHT, PLANET, "extended_object", "cropped").exists()
+
+
+def test_with_a_star_of_the_night_it_is_deconvolved(settings, with_psf, star):
+    made, record = with_psf
+    assert made["bright_star_stack"].status == "unchanged"
+    assert made["extended_object"].status == "done"
+    assert record["deconvolved"] is True, record["reason"]
+    assert (record["psf_observation"], record["psf_origin"]) == (star, "night")
+    assert record["flux_ratio"] == pytest.approx(1.0, abs=0.02)
+    assert record["diameter_arcsec"] == pytest.approx(2 * RADIUS_PX * 0.0351594, rel=0.25)
+    assert record["frames_used"] == 12
+    path = ArchivePaths(settings.archive_root).extended_object(NIGHT, PLANET, "deconvolved")
+    with fits.open(path) as units:
+        header = units[0].header
+        assert header["PSFOBS"] == star
+        assert header["NITER"] == record["iterations"]
+        assert units["PSF"].data.sum() == pytest.approx(1.0, abs=1e-4)
+        assert units["RESIDUAL"].data.shape == units[0].data.shape
+        assert units[0].data.min() >= 0
+        stack = fits.getdata(path.with_name(f"{PLANET}_stack.fits"))
+        rows, columns = (
+            slice(int(header[f"CORNER_{a}"]), int(header[f"CORNER_{a}"]) + units[0].shape[i])
+            for i, a in enumerate("YX")
+        )
+        before = stack[rows, columns] - header["BACKGRND"]
+
+        # The limb is steeper, and the sky beside it darker, than in the stack.
+        def slope(image):
+            return np.hypot(*np.gradient(ndimage.gaussian_filter(image, 1.0))).max()
+
+        assert slope(units[0].data) > 1.3 * slope(np.nan_to_num(before))
+
+
+def test_its_previews_are_in_the_archive_and_the_catalogue(settings, with_psf):
+    paths = ArchivePaths(settings.archive_root)
+    with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
+        for kind in ("full", "cropped", "deconvolved"):
+            png = paths.preview(NIGHT, PLANET, "extended_object", kind).read_bytes()
+            assert catalogue.image(f"{PLANET}/extended_object/{kind}") == png
+
+
+def test_the_same_again_is_unchanged(settings, with_psf):
+    again = reduce(settings, PLANET, ("extended_object",))
+    assert again["extended_object"].status == "unchanged"
+
+
+def test_a_star_is_left_alone(settings, with_psf, star):
+    outcome = reduce(settings, star, ("extended_object",))["extended_object"]
+    assert outcome.status == "skipped"
+    assert "its program is 4, those of planets are 24" in outcome.reason
+
+
+def test_a_star_of_a_planets_program_is_not_resolved(settings, with_psf, star):
+    asked = settings.model_copy(
+        update={
+            "extended_object": settings.extended_object.model_copy(update={"min_size_ratio": 9.0})
+        }
+    )
+    outcome = reduce(asked, PLANET, ("extended_object",))["extended_object"]
+    assert outcome.status == "done"
+    record = record_of(settings, PLANET)
+    assert "not resolved" in record["reason"]
+    path = ArchivePaths(settings.archive_root).extended_object(NIGHT, PLANET, "deconvolved")
+    # What an earlier run made would pass for a product of this one.
+    assert not path.exists()
