@@ -238,7 +238,8 @@ def candidates_table(result: PipelineResult) -> str:
         '<table class="numbers candidates"><thead><tr><th>no.</th><th>separation (")</th>'
         "<th>PA (°)</th><th>contrast (mag)</th><th>S/N</th><th>false-alarm probability</th></tr>"
         f'</thead><tbody>{rows}</tbody></table><p class="quiet count">{len(result.candidates)}'
-        f"{above}.{expected} The probability is that of noise giving a peak as significant anywhere in the map.</p>"
+        f"{above}.{expected} The probability is that of noise having such a peak anywhere in the "
+        "map.</p>"
     )
 
 

@@ -47,7 +47,7 @@ class SkyCatalogue:
         """Return the stars where they are in `year` (Julian).
 
         On straight lines in space without radial velocity: rigorous near the poles too. Parallax
-        is not applied: below 10 mas for all but a few thousand stars.
+        is not applied: below 10 mas for stars beyond 100 pc.
         """
         years = year - self.epoch_year
         ra, dec = np.radians(self.ra_deg), np.radians(self.dec_deg)
