@@ -86,7 +86,8 @@ def _inputs(
         ]
         for row in rows
     ]
-    return [sections, document.get("calib"), [str(row) for row in rows], pictures]
+    comment = (document.get("calib") or {}).get("comment")
+    return [sections, comment, [str(row) for row in rows], pictures]
 
 
 def _page(
