@@ -5,8 +5,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from roboao_assets.console_tables import print_table
-from roboao_assets.night_command import reduce_in_foreground
+from roboao_assets.commands.night_display import reduce_in_foreground
+from roboao_assets.commands.terminal import print_table
 from roboao_assets.pipelines.psf_candidates import add_to_library
 from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.psf_library import user_name

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from roboao_assets.console_tables import print_table
+from roboao_assets.commands.terminal import print_table
 from roboao_assets.night_run import NightEvent, NightRun, run_night
 from roboao_assets.orchestration.home import open_instance
 from roboao_assets.pipelines.night_table import NightRow, night_rows
