@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from roboao_assets.storage.fits_cards import Card
 from roboao_assets.storage.fits_products import read_product_header, replace_cards
 from roboao_assets.storage.settings import AstrometrySettings
 from roboao_assets.storage.sky_catalogues import SkyCatalogueError, query_gaia, read_sky_catalogue
+from roboao_assets.storage.tables import ecsv_text
 
 STAGE = "astrometric_solution"
 PRODUCT = "bright_star.astrometry"
@@ -405,9 +405,7 @@ def _stars_text(
     for name in ("x", "y", "error_px", "snr", "east_mas", "north_mas"):
         table[name].info.format = ".3f"
     table.meta.update(summary)
-    text = StringIO()
-    table.write(text, format="ascii.ecsv")
-    return text.getvalue()
+    return ecsv_text(table)
 
 
 def _raw_shape(ctx: ObservationContext) -> tuple[int, int]:

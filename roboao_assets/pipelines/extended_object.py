@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
 from roboao_assets.pipelines.deconvolution_psf import PsfStar, choose_psf_star
 from roboao_assets.pipelines.extended_pictures import before_after_preview
+from roboao_assets.pipelines.faint_star import find_star, unregistered_ceiling
 from roboao_assets.pipelines.freshness import fingerprint, is_current
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.previews import cropped_preview, full_preview
@@ -23,7 +24,6 @@ from roboao_assets.pipelines.stack_products import (
     write_together,
 )
 from roboao_assets.pipelines.star_measures import publish_pictures
-from roboao_assets.science.cosmic_rays import frame_ceiling
 from roboao_assets.science.deconvolution import (
     FLUX_TOLERANCE,
     BlurredField,
@@ -39,7 +39,6 @@ from roboao_assets.science.extended_object import (
     measure_noise,
     stack_extended_object,
 )
-from roboao_assets.science.guide_star import find_guide_star
 from roboao_assets.science.myopic_deconvolution import deconvolve_myopic
 from roboao_assets.science.stack_flags import StackFlag
 from roboao_assets.storage.files import write_text_whole
@@ -48,8 +47,6 @@ from roboao_assets.storage.fits_products import write_image
 
 PIPELINE = "extended_object"
 STAGE = "extended_object"
-# Before the frames are registered, the image is taken to move no further.
-_TYPICAL_MOTION_PX = 20.0
 # The previews show this many diameters, and at least so much of the sky.
 _PREVIEW_DIAMETERS = 2.5
 _LEAST_PREVIEW_ARCSEC = 3.0
@@ -132,19 +129,11 @@ def _stack(ctx: ObservationContext) -> ExtendedStack:
     shared = ws.settings.extended_object.model_dump(
         include=set(ExtendedOptions.__dataclass_fields__)
     )
-    ceiling = frame_ceiling(
-        loaded.cube.frames,
-        bias,
-        mean_image,
-        frames.calibration,
-        order=np.arange(len(bias)),
-        motion_px=_TYPICAL_MOTION_PX,
-    )
     return stack_extended_object(
         loaded.cube.frames,
         bias,
         mean_image,
-        ceiling,
+        unregistered_ceiling(frames, mean_image),
         frames.calibration,
         profile,
         outline=outline,
@@ -153,14 +142,8 @@ def _stack(ctx: ObservationContext) -> ExtendedStack:
 
 
 def _find_object(ctx: ObservationContext, image: NDArray[np.float32]) -> Outline:
-    profile = ctx.profile
+    near = find_star(ctx, image)
     try:
-        near = find_guide_star(
-            image,
-            star_sigma_px=profile.star_sigma_px,
-            background_sigma_px=profile.background_sigma_px,
-            edge_px=profile.edge_px,
-        )
         return find_outline(image, near.x, near.y)
     except NoStarError as error:
         raise NothingToMakeError(str(error)) from error

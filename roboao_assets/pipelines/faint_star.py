@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
+from roboao_assets.pipelines.frames import ObservationFrames
 from roboao_assets.pipelines.freshness import fingerprint, is_current
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.stack_products import (
@@ -52,21 +54,14 @@ def make_stack(ctx: ObservationContext) -> StageOutcome:
             return StageOutcome(stage=STAGE, status="unchanged", fingerprint=expected)
     loaded = frames.load()
     simple_sum = loaded.averager.mean_image()
-    star = _find_star(ctx, simple_sum)
+    star = find_star(ctx, simple_sum)
     bias = loaded.averager.bias
     shared = options.model_dump(include=set(FaintStarOptions.__dataclass_fields__))
     stack = stack_faint_star(
         loaded.cube.frames,
         bias,
         simple_sum,
-        frame_ceiling(
-            loaded.cube.frames,
-            bias,
-            simple_sum,
-            frames.calibration,
-            order=np.arange(len(bias)),
-            motion_px=_TYPICAL_MOTION_PX,
-        ),
+        unregistered_ceiling(frames, simple_sum),
         frames.calibration,
         ctx.profile,
         star_x=star.x,
@@ -93,7 +88,24 @@ def _require_faint(ctx: ObservationContext) -> None:
         )
 
 
-def _find_star(ctx: ObservationContext, image: np.ndarray) -> GuideStar:
+def unregistered_ceiling(
+    frames: ObservationFrames, mean_image: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Brightest value each pixel can have, while it is not known how far the image moved."""
+    loaded = frames.load()
+    bias = loaded.averager.bias
+    return frame_ceiling(
+        loaded.cube.frames,
+        bias,
+        mean_image,
+        frames.calibration,
+        order=np.arange(len(bias)),
+        motion_px=_TYPICAL_MOTION_PX,
+    )
+
+
+def find_star(ctx: ObservationContext, image: NDArray[np.float32]) -> GuideStar:
+    """The brightest star of a mean image (NothingToMakeError if there is none)."""
     profile = ctx.profile
     try:
         return find_guide_star(

@@ -1,6 +1,5 @@
 """High contrast: the PCA residual, the companions in it, and the contrast curve of a stack."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -34,6 +33,7 @@ from roboao_assets.storage.files import write_bytes_whole, write_text_whole
 from roboao_assets.storage.fits_cards import Card
 from roboao_assets.storage.fits_products import provenance_cards, write_image
 from roboao_assets.storage.psf_library import PsfLibrary
+from roboao_assets.storage.tables import ecsv_text
 
 # Separation at which the summary tables tell the contrast.
 SUMMARY_SEPARATION_ARCSEC = 1.0
@@ -249,7 +249,7 @@ def _write_images(
             fingerprint=identity,
         ),
     ]
-    residual = chosen.components.subtract(chosen.star.frame).astype(np.float32)
+    residual = detection.residual.astype(np.float32)
     significance = detection.significance.snr.astype(np.float32)
     unit: Card = ("BUNIT", "", "signal-to-noise ratio")
     images = {"pca.fits": (residual, cards), "snr.fits": (significance, [*cards, unit])}
@@ -298,7 +298,7 @@ def _draw(
         "y_axis_pa_deg": ctx.profile.y_axis_pa_deg,
         "fwhm_px": chosen.star.fwhm_px,
     }
-    residual = chosen.components.subtract(chosen.star.frame).astype(np.float32)
+    residual = detection.residual.astype(np.float32)
     threshold = ctx.ws.settings.high_contrast.candidate_snr
     return {
         "pca": residual_preview(residual, **shared),
@@ -320,7 +320,7 @@ def _candidates_text(candidates: Sequence[Candidate]) -> str:
     units = {"sep_arcsec": "arcsec", "pa_deg": "deg", "dmag": "mag", "x": "pixel", "y": "pixel"}
     table = Table(columns, dtype=[float] * len(columns), units=units)
     table["fap"].description = "that noise gives a peak as significant anywhere in the frame"
-    return _ecsv(table)
+    return ecsv_text(table)
 
 
 def _curve_text(curve: ContrastCurve) -> str:
@@ -358,10 +358,4 @@ def _curve_table(curve: ContrastCurve) -> str:
         "fwhm_px": curve.fwhm_px,
         "star_flux": curve.star_flux,
     }
-    return _ecsv(table)
-
-
-def _ecsv(table: Table) -> str:
-    text = io.StringIO()
-    table.write(text, format="ascii.ecsv")
-    return text.getvalue()
+    return ecsv_text(table)

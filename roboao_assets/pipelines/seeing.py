@@ -19,6 +19,7 @@ from roboao_assets.science.seeing import SeeingSummary, summarise_seeing
 from roboao_assets.storage.catalogue import ObservationQuery
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole
 from roboao_assets.storage.raw_night import read_night
+from roboao_assets.storage.tables import ecsv_text
 
 # Steps in which the robust polynomial is drawn.
 _TREND_POINTS = 60
@@ -171,9 +172,7 @@ def _details_text(
         if name.endswith("_arcsec"):
             table[name].unit = "arcsec"
     table.meta = {"model": model, "discarded": dict(discarded)}
-    text = io.StringIO()
-    table.write(text, format="ascii.ecsv")
-    return text.getvalue()
+    return ecsv_text(table)
 
 
 def _animate(pictures: Sequence[Path]) -> bytes:

@@ -4,7 +4,6 @@ Of a faint star, the numbers are those of the faint-star stack, where there is o
 (`leading_pipeline`): every observation counts once.
 """
 
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from roboao_assets.pipelines.strehl_plots import StrehlPoint, strehl_plot
 from roboao_assets.pipelines.workspace import Workspace
 from roboao_assets.storage.catalogue import ObservationQuery, leading_pipeline, product
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole
+from roboao_assets.storage.tables import ecsv_text
 
 PIPELINES = ("bright_star", "faint_star")
 
@@ -55,7 +55,7 @@ def summarise_strehl(ws: Workspace, night: str, *, force: bool = False) -> Stage
     def make() -> tuple[bytes, list[Path], dict[str, Any]]:
         path = ws.paths.summary_table(night, "strehl")
         names = [(d["_id"], pipeline) for d, pipeline, _ in measured]
-        write_text_whole(path, _ecsv(_strehl_table(names, points)))
+        write_text_whole(path, ecsv_text(_strehl_table(names, points)))
         return strehl_plot(points, title=f"Strehl ratio {night}"), [path], {}
 
     return _summarise(ws, night, "strehl_summary", "strehl", inputs, make, force=force)
@@ -134,10 +134,10 @@ def summarise_contrast(ws: Workspace, night: str, *, force: bool = False) -> Sta
         sigma = ws.settings.high_contrast.sigma
         picture = contrast_plot(curves, title=f"Contrast {night}", sigma=sigma)
         of_filters = ws.paths.summary_table(night, "contrast_curve")
-        write_text_whole(of_filters, _ecsv(_quartiles_table(quartiles)))
+        write_text_whole(of_filters, ecsv_text(_quartiles_table(quartiles)))
         of_curves = ws.paths.summary_table(night, "contrast_curves")
         names = [(d["_id"], pipeline) for d, pipeline, _ in measured]
-        write_text_whole(of_curves, _ecsv(_curves_table(names, curves)))
+        write_text_whole(of_curves, ecsv_text(_curves_table(names, curves)))
         stored = [{"filter": name, **quartiles_document(q)} for name, q in quartiles.items()]
         return picture, [of_filters, of_curves], {"quartiles": stored}
 
@@ -194,12 +194,6 @@ def _with_units(table: Table) -> Table:
                 table[name] = np.round(table[name], digits)
                 table[name].unit = unit
     return table
-
-
-def _ecsv(table: Table) -> str:
-    text = io.StringIO()
-    table.write(text, format="ascii.ecsv")
-    return text.getvalue()
 
 
 def _observations(ws: Workspace, night: str) -> list[dict[str, Any]]:

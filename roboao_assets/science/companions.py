@@ -130,6 +130,8 @@ class Detection:
 
     Attributes
     ----------
+    residual : ndarray, float64, shape (2 h + 1, 2 h + 1)
+        What the subtraction left of the frame.
     candidates : tuple of Candidate
         The most significant first.
     significance : SignalToNoiseMap
@@ -140,6 +142,7 @@ class Detection:
         Model of the candidates' light in the frame, before the subtraction.
     """
 
+    residual: NDArray[np.float64]
     candidates: tuple[Candidate, ...]
     significance: SignalToNoiseMap
     false_alarms: float
@@ -180,7 +183,7 @@ def detect_candidates(
     """
     star = np.asarray(frame, dtype=np.float64)
     half = star.shape[0] // 2
-    residual = components.subtract(star)
+    left = residual = components.subtract(star)
     coefficients = ndimage.spline_filter(star, order=3, mode="constant")
     companions = np.zeros_like(star)
     found: list[tuple[float, Candidate]] = []
@@ -210,6 +213,7 @@ def detect_candidates(
         significance = snr_map(residual, fwhm_px)
     found.sort(key=lambda item: item[0])
     return Detection(
+        residual=left,
         candidates=tuple(candidate for _, candidate in found),
         significance=first,
         false_alarms=first.false_alarms(snr_threshold),

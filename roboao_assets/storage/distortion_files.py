@@ -2,7 +2,6 @@
 
 import json
 from datetime import datetime
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from roboao_assets.science.distortion import Distortion, published_distortion
 from roboao_assets.science.errors import ArchiveError
 from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.paths import ArchivePaths
+from roboao_assets.storage.tables import ecsv_text
 
 _ARRAYS = ("matrix", "a", "b", "matrix_error", "a_error", "b_error")
 _KEY = "distortion"
@@ -39,9 +39,7 @@ def write_distortion(path: Path, distortion: Distortion, stars: Table | None = N
             for name in _ARRAYS
         },
     }
-    text = StringIO()
-    table.write(text, format="ascii.ecsv")
-    write_text_whole(path, text.getvalue())
+    write_text_whole(path, ecsv_text(table))
 
 
 def read_distortion(path: Path) -> Distortion:
