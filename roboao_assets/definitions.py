@@ -2,20 +2,21 @@
 
 import dagster as dg
 
-from roboao_assets import automation
 from roboao_assets.assets.calibration import build_calibration
 from roboao_assets.assets.calibration_checks import build_calibration_checks
 from roboao_assets.assets.night_summaries import build_night_summaries
 from roboao_assets.assets.observation_products import build_observation_products
 from roboao_assets.assets.psf_library import build_psf_library
 from roboao_assets.assets.raw_night import build_raw_checks, build_raw_night
+from roboao_assets.automation import build_sensors
+from roboao_assets.automation.jobs import build_jobs
 from roboao_assets.orchestration.resources import CodeLocation, load_code_location
 from roboao_assets.storage.settings import load_settings
 
 
 def build_definitions(location: CodeLocation) -> dg.Definitions:
     """Return the assets, checks, jobs and sensors of an archive."""
-    jobs = automation.build_jobs()
+    jobs = build_jobs()
     return dg.Definitions(
         assets=[
             *build_raw_night(location),
@@ -26,7 +27,7 @@ def build_definitions(location: CodeLocation) -> dg.Definitions:
         ],
         asset_checks=[*build_raw_checks(location), *build_calibration_checks(location)],
         jobs=list(jobs),
-        sensors=automation.build_sensors(location, jobs),
+        sensors=build_sensors(location, jobs),
         # A run is one process: a process a step would cost some four seconds each, and
         # what is heavy runs on the cluster (docs/adr/0004-cluster.md).
         executor=dg.in_process_executor,

@@ -14,13 +14,8 @@ import dagster as dg
 from dagster import DagsterEventType
 from dagster._utils.error import SerializableErrorInfo
 
-from roboao_assets.automation import (
-    CALIBRATION_ASSETS,
-    FOREGROUND_TAG,
-    SUMMARY_ASSETS,
-    night_tags,
-    range_tags,
-)
+from roboao_assets.automation.jobs import CALIBRATION_ASSETS, REDUCTION_STEP, SUMMARY_ASSETS
+from roboao_assets.automation.tags import FOREGROUND_TAG, night_tags, range_tags
 from roboao_assets.definitions import build_definitions
 from roboao_assets.orchestration.resources import CodeLocation, load_code_location
 from roboao_assets.storage.manifest import is_partition_key, update_manifest
@@ -29,9 +24,6 @@ from roboao_assets.storage.raw_night import read_night
 from roboao_assets.storage.settings import Settings
 
 EventKind = Literal["job_started", "materialised", "failed", "retrying", "said"]
-
-# Their step is the whole reduction, whose failed stages were told one by one.
-_REDUCTION_STEP = "reduce_observation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +150,7 @@ class _ForegroundNight:
         if all(self._made(name) for name in masters):
             ends = range_tags(self._location, self._night)
             if ends is not None:
-                self._execute("reduce_observations", ends, (_REDUCTION_STEP,))
+                self._execute("reduce_observations", ends, (REDUCTION_STEP,))
                 self._execute("summarise_night", night_partition, SUMMARY_ASSETS)
         return NightRun(
             night=self._night,
@@ -212,12 +204,12 @@ class _ForegroundNight:
 
     def _note_step_failure(self, job: str, event: dg.DagsterEvent) -> None:
         told = any(e.kind == "failed" and e.job == job for e in self._products.values())
-        if event.step_key == _REDUCTION_STEP and told:
+        if event.step_key == REDUCTION_STEP and told:
             return
         data = event.step_failure_data
         said = data.user_failure_data.description if data.user_failure_data else None
         reason = said or _root_cause(data.error)
-        asset = "" if event.step_key == _REDUCTION_STEP else event.step_key or ""
+        asset = "" if event.step_key == REDUCTION_STEP else event.step_key or ""
         self._tell(
             NightEvent(kind="failed", job=job, asset=asset, partition=self._night, reason=reason)
         )

@@ -17,7 +17,7 @@ from roboao_assets.orchestration.events import (
     materialization,
     strehl_flag_evaluation,
 )
-from roboao_assets.orchestration.failures import failure_of, is_transient
+from roboao_assets.orchestration.failures import failure_of
 from roboao_assets.orchestration.night_preparation import prepare_night
 from roboao_assets.orchestration.night_stage import OWNERS
 from roboao_assets.orchestration.observation_runs import ABANDONED, ObservationRun
@@ -33,6 +33,7 @@ from roboao_assets.orchestration.resources import CodeLocation, StageConfig
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.pipelines.library_changes import ReferenceJudgement
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.retrying import is_transient
 
 LOCAL_POOL = "local_cluster"
 STAGES = (
@@ -95,7 +96,7 @@ def build_observation_products(location: CodeLocation) -> list[dg.AssetsDefiniti
             for o in context.partition_keys
         ]
         _prepare_nights(context, location, dict.fromkeys(task.night for task in tasks))
-        failures = _reduce(context, location, tasks, config.force)
+        failures = _reduce(context, location, tasks, config)
         if failures:
             raise _failure(failures, len(tasks))
 
@@ -248,15 +249,15 @@ def _reduce(
     context: dg.AssetExecutionContext,
     location: CodeLocation,
     tasks: list[ObservationTask],
-    force: bool,
+    config: StageConfig,
 ) -> dict[str, StageOutcome]:
     """Reduce `tasks`, log every outcome; return the first failed stage of each failed one."""
-    settings = location.settings
+    settings = config.applied_to(location.settings)
     rules = TaskRules(
         run_id=context.run.run_id,
         owner=f"run {context.run.root_run_id or context.run.run_id}",
         settings_json=settings.model_dump_json(),
-        force=force,
+        force=config.force,
         time_limit_s=settings.stage_timeout_s,
     )
     failures: dict[str, StageOutcome] = {}

@@ -67,9 +67,8 @@ def build_night_asset(
         output_required=True,
     )
     def night_asset(context: dg.AssetExecutionContext, config: StageConfig) -> dg.MaterializeResult:
-        outcome = run_night_stage(
-            name, location.settings, context.partition_key, force=config.force
-        )
+        settings = config.applied_to(location.settings)
+        outcome = run_night_stage(name, settings, context.partition_key, force=config.force)
         if not outcome.succeeded:
             context.log.error(f"{outcome.stage}: {outcome.reason}")
             raise failure_of(outcome, context.partition_key, context.retry_number + 1)

@@ -18,17 +18,14 @@ from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
 from roboao_assets.orchestration.cluster import WORKERS_TIMEOUT_S, ClusterError
-from roboao_assets.orchestration.failures import (
-    MAX_RETRIES,
-    is_transient,
-    wait_before_retry_s,
-)
+from roboao_assets.orchestration.failures import MAX_RETRIES, wait_before_retry_s
 from roboao_assets.orchestration.observation_task import (
     ObservationTask,
     TaskRules,
     reduce_on_worker,
 )
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.retrying import is_transient
 
 # Told the observations that are being read: frames so far, and their part of the raw bytes.
 Progress = Callable[[dict[str, tuple[int, float]]], None]

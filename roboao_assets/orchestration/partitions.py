@@ -31,7 +31,17 @@ class ArchivePartitions:
     @cached_property
     def observations(self) -> dg.StaticPartitionsDefinition:
         """One partition an observation, in time order."""
-        return dg.StaticPartitionsDefinition(list(self.manifest.night_by_observation))
+        return dg.StaticPartitionsDefinition(self.observation_keys)
+
+    @cached_property
+    def observation_keys(self) -> list[str]:
+        """Every observation, in time order."""
+        return list(self.manifest.night_by_observation)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of every observation in that order, from 0."""
+        return {observation: place for place, observation in enumerate(self.observation_keys)}
 
     @cached_property
     def night_to_observations(self) -> dg.StaticPartitionMapping:

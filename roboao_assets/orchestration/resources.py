@@ -1,6 +1,8 @@
 """What the assets are given: the settings, the partitions and the cluster."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -15,6 +17,13 @@ class StageConfig(dg.Config):
     force: bool = False
     """Make the product again even if nothing that it is made from has changed."""
 
+    new_code: bool = True
+    """Make again also what an older version of the code has made."""
+
+    def applied_to(self, settings: Settings) -> Settings:
+        """Return `settings` with what was asked for."""
+        return settings.model_copy(update={"redo_for_new_code": self.new_code})
+
 
 @dataclass(frozen=True, kw_only=True)
 class CodeLocation:
@@ -26,6 +35,11 @@ class CodeLocation:
 
     settings: Settings
     partitions: ArchivePartitions
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+
+    def now(self) -> datetime:
+        """Return the time (aware): the clock's, or what a test has put in its place."""
+        return self.clock()
 
     @property
     def cluster(self) -> ObservationCluster:

@@ -13,7 +13,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
-from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.science.distortion import Distortion, linear_distortion, sip_wcs
 from roboao_assets.science.errors import NoStarError, RawDataError
@@ -36,6 +36,7 @@ from roboao_assets.storage.distortion_files import newest_distortion
 from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.fits_cards import Card
 from roboao_assets.storage.fits_products import read_product_header, replace_cards
+from roboao_assets.storage.product_files import record_paths
 from roboao_assets.storage.settings import AstrometrySettings
 from roboao_assets.storage.sky_catalogues import SkyCatalogueError, query_gaia, read_sky_catalogue
 from roboao_assets.storage.tables import ecsv_text
@@ -97,11 +98,11 @@ def solve_observation(ctx: ObservationContext) -> StageOutcome:
     )
     record = ctx.product(PRODUCT)
     images = _images_with_wcs(ctx)
-    current = is_current(record, identity, ctx.ws.paths.root)
+    kept = ctx.kept(record, identity)
     # A stack that was made again has the place holder.
-    if current and not ctx.force and all(_carries(path, identity) for path in images):
+    if kept and all(_carries(path, kept) for path in images):
         return StageOutcome(
-            stage=STAGE, status="unchanged", fingerprint=identity, metadata=_figures(record)
+            stage=STAGE, status="unchanged", fingerprint=kept, metadata=_figures(record)
         )
     field = field_image(ctx)
     stars, catalogue, solution, reason = _solve(
@@ -309,8 +310,7 @@ def _images_with_wcs(ctx: ObservationContext) -> list[Path]:
     root = ctx.ws.paths.root
     found = []
     for pipeline in ("bright_star", "faint_star"):
-        for name, _ in ctx.product(pipeline).get("products") or ():
-            path = root / name
+        for path in record_paths(root, ctx.product(pipeline).get("products")):
             if path.suffix == ".fits":
                 header = read_product_header(path)
                 if header is not None and "WCSSRC" in header:
@@ -372,7 +372,7 @@ def _publish_sizes(ctx: ObservationContext) -> None:
     for pipeline in ("bright_star", "faint_star"):
         record = ctx.product(pipeline)
         if record.get("products"):
-            paths = [root / name for name, _ in record["products"]]
+            paths = record_paths(root, record["products"])
             sizes = product_record(root, record["fingerprint"], paths)["products"]
             if sizes != record["products"]:
                 ctx.ws.catalogue.publish(ctx.id, pipeline, {"products": sizes})

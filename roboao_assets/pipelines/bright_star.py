@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from roboao_assets.pipelines.context import ObservationContext
-from roboao_assets.pipelines.freshness import fingerprint, is_current
+from roboao_assets.pipelines.freshness import fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.stack_products import (
     frame_provenance_cards,
@@ -38,12 +38,10 @@ def make_stack(ctx: ObservationContext) -> StageOutcome:
     record = ctx.product(PIPELINE)
     # A new observation is read at once: its files are hashed while they are unpacked.
     if not ctx.force and record.get("fingerprint"):
-        expected = identity()
-        if is_current(record, expected, ws.paths.root):
+        kept = ctx.kept(record, identity())
+        if kept:
             figures = {"class": record["classified_as"], "frames": record["frames"]}
-            return StageOutcome(
-                stage=STAGE, status="unchanged", fingerprint=expected, metadata=figures
-            )
+            return StageOutcome(stage=STAGE, status="unchanged", fingerprint=kept, metadata=figures)
     loaded = frames.load()
     shared = options.model_dump(include=set(StackOptions.__dataclass_fields__))
     stack = stack_bright_star(

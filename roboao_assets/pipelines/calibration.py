@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.workspace import Workspace
 from roboao_assets.science.calibration import bad_pixel_mask, combine_darks, combine_flats
@@ -141,8 +141,9 @@ def make_bad_pixel_mask(ws: Workspace, night: str, *, force: bool = False) -> St
     identity = fingerprint("bad_pixel_mask", inputs, sigma)
     path = ws.paths.bad_pixel_mask(night)
     record = _stored_masters(ws, night).get("bad_pixels")
-    if not force and is_current(record, identity, ws.paths.root):
-        return StageOutcome(stage="bad_pixel_mask", status="unchanged", fingerprint=identity)
+    kept = "" if force else ws.kept(record, identity)
+    if kept:
+        return StageOutcome(stage="bad_pixel_mask", status="unchanged", fingerprint=kept)
     flats = [masters[p][0] for p in flat_paths]
     full = flats[0].shape
     darks = [masters[p][0] for p in dark_paths]
@@ -186,10 +187,13 @@ def _make_all(
             master.inputs,
             ws.settings.calibration.fingerprint(),
         )
-        if force or not is_current(stored.get(master.key), identity, ws.paths.root):
+        record = stored.get(master.key)
+        if not force and ws.kept(record, identity):
+            made[master.key] = record
+        else:
             metadata |= _make_one(ws, master, records, identity)
             changed = True
-        made[master.key] = product_record(ws.paths.root, identity, [master.path])
+            made[master.key] = product_record(ws.paths.root, identity, [master.path])
         seen += records
     # Darks and flats keep their records in one list: those of the other family stay.
     files = [asdict(r) for r in {**known, **{r.name: r for r in seen}}.values()]

@@ -1,5 +1,6 @@
 """One observation as its stages see it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ class ObservationContext:
     def id(self) -> str:
         """The observation's id."""
         return self.exposure.id
+
+    def kept(self, record: Mapping[str, Any] | None, fingerprint: str) -> str:
+        """Fingerprint of the recorded product if it need not be made again, else ""."""
+        return "" if self.force else self.ws.kept(record, fingerprint)
 
     def product(self, name: str) -> dict[str, Any]:
         """What the catalogue has of a product, e.g. `bright_star.strehl`; empty if nothing."""

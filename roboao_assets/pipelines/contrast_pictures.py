@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.night_plots import (
     ContrastQuartiles,
     contrast_limits,
@@ -172,7 +172,7 @@ def publish_contrast_picture(
         title,
         sigma,
     )
-    if is_current(record.get("contrast_picture"), identity, ws.paths.root):
+    if ws.kept(record.get("contrast_picture"), identity):
         return None
     picture = contrast_curve_plot(
         separation,

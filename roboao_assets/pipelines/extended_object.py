@@ -12,7 +12,7 @@ from roboao_assets.pipelines.context import NothingToMakeError, ObservationConte
 from roboao_assets.pipelines.deconvolution_psf import PsfStar, choose_psf_star
 from roboao_assets.pipelines.extended_pictures import before_after_preview
 from roboao_assets.pipelines.faint_star import find_star, unregistered_ceiling
-from roboao_assets.pipelines.freshness import fingerprint, is_current
+from roboao_assets.pipelines.freshness import fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.previews import cropped_preview, full_preview
 from roboao_assets.pipelines.sky_picture import Sky
@@ -81,9 +81,9 @@ def make_extended_object(ctx: ObservationContext) -> StageOutcome:
 
     record = ctx.product(PIPELINE)
     if not ctx.force and record.get("fingerprint"):
-        expected = identity()
-        if is_current(record, expected, ws.paths.root):
-            return StageOutcome(stage=STAGE, status="unchanged", fingerprint=expected)
+        kept = ctx.kept(record, identity())
+        if kept:
+            return StageOutcome(stage=STAGE, status="unchanged", fingerprint=kept)
     stack = _stack(ctx)
     cut = _deconvolve(ctx, stack, star)
     made = identity()

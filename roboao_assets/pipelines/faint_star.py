@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
 from roboao_assets.pipelines.frames import ObservationFrames
-from roboao_assets.pipelines.freshness import fingerprint, is_current
+from roboao_assets.pipelines.freshness import fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.stack_products import (
     frame_provenance_cards,
@@ -49,9 +49,9 @@ def make_stack(ctx: ObservationContext) -> StageOutcome:
 
     record = ctx.product(PIPELINE)
     if not ctx.force and record.get("fingerprint"):
-        expected = identity()
-        if is_current(record, expected, ws.paths.root):
-            return StageOutcome(stage=STAGE, status="unchanged", fingerprint=expected)
+        kept = ctx.kept(record, identity())
+        if kept:
+            return StageOutcome(stage=STAGE, status="unchanged", fingerprint=kept)
     loaded = frames.load()
     simple_sum = loaded.averager.mean_image()
     star = find_star(ctx, simple_sum)

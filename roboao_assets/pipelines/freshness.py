@@ -1,15 +1,21 @@
 """Which inputs a product was made from, and whether it must be made again.
 
-A fingerprint is the SHA-256 of everything that decides a product: the stage and
-its code version, its settings, the content of its raw files, and the fingerprints
-of the products it was made from. Dagster knows it as the data version.
+A fingerprint is the code version of the stage and the SHA-256 of everything else that
+decides a product: the settings, the content of the raw files, and the fingerprints of the
+products it was made from. Dagster knows it as the data version.
+
+Changed inputs make a product anew wherever they are noticed. A new code version does on
+demand only (setting `redo_for_new_code`): an update of the software must not, by itself,
+make fifty thousand observations be reduced again.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from roboao_assets.storage.product_files import file_records, is_intact
 
 # To be raised by whoever changes what a stage computes: old products become stale.
 CODE_VERSIONS: dict[str, str] = {
@@ -39,7 +45,7 @@ CODE_VERSIONS: dict[str, str] = {
 
 
 def fingerprint(stage: str, *parts: object) -> str:
-    """Identity of the inputs of `stage`: 64 hexadecimal digits.
+    """Identity of the inputs of `stage`: its code version, a dash, and 64 hexadecimal digits.
 
     Parameters
     ----------
@@ -48,28 +54,39 @@ def fingerprint(stage: str, *parts: object) -> str:
     *parts : object
         Whatever decides the product, as values that JSON can hold.
     """
-    text = json.dumps([stage, CODE_VERSIONS[stage], *parts], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    text = json.dumps([stage, *parts], sort_keys=True, default=str)
+    return f"{CODE_VERSIONS[stage]}-{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def same_inputs(one: str, other: str) -> bool:
+    """Whether two fingerprints differ in the code version of their stage at most."""
+    return one.partition("-")[2] == other.partition("-")[2]
 
 
 def product_record(root: Path, stage_fingerprint: str, products: Iterable[Path]) -> dict[str, Any]:
-    """What the catalogue keeps of a product: its fingerprint and its files with their sizes."""
-    return {
-        "fingerprint": stage_fingerprint,
-        "products": [[str(p.relative_to(root)), p.stat().st_size] for p in products],
-    }
+    """What the catalogue keeps of a product: its fingerprint and its files (`product_files`)."""
+    return {"fingerprint": stage_fingerprint, "products": file_records(root, products)}
 
 
-def is_current(record: Mapping[str, Any] | None, stage_fingerprint: str, root: Path) -> bool:
-    """True if `record` has this fingerprint and all its files are there in their size."""
-    if not record or record.get("fingerprint") != stage_fingerprint:
-        return False
-    products: Sequence[Sequence[Any]] = record.get("products") or ()
-    return all(_has_size(root / name, size) for name, size in products)
+def kept_fingerprint(
+    record: Mapping[str, Any] | None, stage_fingerprint: str, root: Path, *, any_code: bool
+) -> str:
+    """Fingerprint of the product that `record` tells of, if it need not be made again; else "".
 
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except OSError:
-        return False
+    Parameters
+    ----------
+    record : mapping or None
+        See `product_record`.
+    stage_fingerprint : str
+        That the product would have if it were made now.
+    root : Path
+        Of the archive tree.
+    any_code : bool
+        True: what an older code version made of the same inputs is kept, too.
+    """
+    made = str((record or {}).get("fingerprint") or "")
+    same = same_inputs(made, stage_fingerprint) if any_code else made == stage_fingerprint
+    if not record or not made or not same:
+        return ""
+    intact = all(is_intact(root, file) for file in record.get("products") or ())
+    return made if intact else ""

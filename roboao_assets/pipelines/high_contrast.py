@@ -11,7 +11,7 @@ from astropy.table import Table
 from roboao_assets.pipelines import astrometry
 from roboao_assets.pipelines.context import ObservationContext
 from roboao_assets.pipelines.contrast_pictures import night_median, publish_contrast_picture
-from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.freshness import fingerprint, product_record, same_inputs
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.reference_stars import ChosenSubtraction, choose_subtraction
 from roboao_assets.pipelines.residual_pictures import (
@@ -47,15 +47,15 @@ def make_residual(ctx: ObservationContext, kind: StackKind) -> StageOutcome:
     """
     paths = ctx.ws.paths
     record = ctx.product(f"{kind.pipeline}.pca")
-    if _is_current(ctx, record, _inputs(ctx, kind, kind.residual)):
-        return StageOutcome(
-            stage=kind.residual, status="unchanged", fingerprint=record["fingerprint"]
-        )
+    kept = _kept(ctx, record, _inputs(ctx, kind, kind.residual))
+    if kept:
+        return StageOutcome(stage=kind.residual, status="unchanged", fingerprint=kept)
     chosen = choose_subtraction(ctx, kind)
     identity, inputs = _identity(ctx, kind, kind.residual, chosen)
-    if not ctx.force and is_current(record, identity, paths.root):
+    kept = ctx.kept(record, identity)
+    if kept:
         ctx.ws.catalogue.publish(ctx.id, f"{kind.pipeline}.pca", {"inputs": inputs})
-        return StageOutcome(stage=kind.residual, status="unchanged", fingerprint=identity)
+        return StageOutcome(stage=kind.residual, status="unchanged", fingerprint=kept)
     detection = _detect(ctx, kind, chosen)
     written = _write_images(ctx, kind, chosen, detection, identity)
     table = paths.pca(ctx.night, ctx.id, kind.pipeline, "candidates.ecsv")
@@ -103,17 +103,17 @@ def make_contrast_curve(ctx: ObservationContext, kind: StackKind) -> StageOutcom
     """Measure the contrast curve: `<id>_contrast_curve.txt`, `.ecsv` and its plot."""
     ws, paths, options = ctx.ws, ctx.ws.paths, ctx.ws.settings.high_contrast
     record = ctx.product(f"{kind.pipeline}.pca").get("contrast") or {}
-    if _is_current(ctx, record, _inputs(ctx, kind, kind.contrast)):
-        return StageOutcome(
-            stage=kind.contrast, status="unchanged", fingerprint=record["fingerprint"]
-        )
+    kept = _kept(ctx, record, _inputs(ctx, kind, kind.contrast))
+    if kept:
+        return StageOutcome(stage=kind.contrast, status="unchanged", fingerprint=kept)
     chosen = choose_subtraction(ctx, kind)
     identity, inputs = _identity(ctx, kind, kind.contrast, chosen)
-    if not ctx.force and is_current(record, identity, paths.root):
+    kept = ctx.kept(record, identity)
+    if kept:
         ctx.ws.catalogue.publish(
             ctx.id, f"{kind.pipeline}.pca", {"contrast": {**record, "inputs": inputs}}
         )
-        return StageOutcome(stage=kind.contrast, status="unchanged", fingerprint=identity)
+        return StageOutcome(stage=kind.contrast, status="unchanged", fingerprint=kept)
     curve = contrast_curve(
         chosen.star.frame,
         chosen.components,
@@ -193,12 +193,13 @@ def _own_inputs(ctx: ObservationContext, kind: StackKind) -> list[str]:
     ]
 
 
-def _is_current(ctx: ObservationContext, record: dict[str, Any], inputs: str) -> bool:
-    return (
-        not ctx.force
-        and record.get("inputs") == inputs
-        and is_current(record, record["fingerprint"], ctx.ws.paths.root)
-    )
+def _kept(ctx: ObservationContext, record: dict[str, Any], inputs: str) -> str:
+    """Fingerprint of the product if all that it may have looked at is as it was, else ""."""
+    seen = str(record.get("inputs") or "")
+    any_code = not ctx.ws.settings.redo_for_new_code
+    if not (same_inputs(seen, inputs) if any_code else seen == inputs):
+        return ""
+    return ctx.kept(record, record["fingerprint"])
 
 
 def _detect(ctx: ObservationContext, kind: StackKind, chosen: ChosenSubtraction) -> Detection:

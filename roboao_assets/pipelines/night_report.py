@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.night_table import NightRow, night_rows
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.workspace import Workspace
@@ -58,8 +58,9 @@ def report_night(ws: Workspace, night: str, *, force: bool = False) -> StageOutc
     }
     identity = fingerprint(STAGE, _inputs(rows, document, observations))
     stored = document.get(SECTION)
-    if not force and is_current(stored, identity, ws.paths.root):
-        return StageOutcome(stage=STAGE, status="unchanged", fingerprint=identity)
+    kept = "" if force else ws.kept(stored, identity)
+    if kept:
+        return StageOutcome(stage=STAGE, status="unchanged", fingerprint=kept)
     page = _page(ws, night, rows, document, observations)
     path = ws.paths.night_report(night)
     write_text_whole(path, page)

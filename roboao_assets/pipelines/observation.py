@@ -2,7 +2,8 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 
 from roboao_assets.pipelines import (
@@ -18,6 +19,8 @@ from roboao_assets.pipelines.context import NothingToMakeError, ObservationConte
 from roboao_assets.pipelines.frames import FrameProgress, ObservationFrames
 from roboao_assets.pipelines.freshness import fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.redo import BY_ARCHIVE, take_wishes, with_dependents
+from roboao_assets.pipelines.retrying import is_transient, next_attempt
 from roboao_assets.pipelines.stacks import BRIGHT_STAR, FAINT_STAR, StackKind
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
 from roboao_assets.science.errors import RawDataError
@@ -121,7 +124,7 @@ def reduce_observation(
                     f"{observation} is being reduced by another run; it is left to that one"
                 )
             try:
-                outcomes += _run(ctx, wanted)
+                _run(ctx, wanted, outcomes)
             finally:
                 ws.catalogue.release(observation, CLAIM, claimant)
         return StageOutcome(stage=wanted[0], status="done")
@@ -186,29 +189,90 @@ def find_observation(
     )
 
 
-def _run(ctx: ObservationContext, wanted: list[str]) -> list[StageOutcome]:
-    outcomes: dict[str, StageOutcome] = {}
+def _run(ctx: ObservationContext, wanted: list[str], outcomes: list[StageOutcome]) -> None:
+    """Make the stages in turn; their ends are told to who asked for them, and to `outcomes`."""
+    catalogue, force_all = ctx.ws.catalogue, ctx.force
+    take_wishes(catalogue, catalogue.observation(ctx.id) or {})
+    request = catalogue.requests.of(ctx.id)
+    asked = request.stages if request else {}
+    forced = with_dependents(stage for stage, one in asked.items() if one.force)
+    ended: dict[str, StageOutcome] = {}
     for stage in wanted:
-        if stage not in _FRAME_STAGES:
-            ctx.frames.release()
-        broken = [n for n in _NEEDS.get(stage, ()) if n in outcomes and not outcomes[n].succeeded]
-        if broken:
-            before = outcomes[broken[0]]
-            outcomes[stage] = StageOutcome(
-                stage=stage,
-                status="failed",
-                reason=f"{before.stage} failed: {before.reason}".replace(
-                    f"{before.stage} failed: {before.stage} failed: ", f"{before.stage} failed: "
-                ),
-                retryable=before.retryable,
-                error_type=before.error_type,
-            )
-            continue
-        outcomes[stage] = run_stage(stage, lambda stage=stage: _one(ctx, stage))
-        if outcomes[stage].status == "failed":
-            reason = outcomes[stage].reason
-            run_stage(stage, lambda stage=stage, reason=reason: _record(ctx, stage, reason))
-    return list(outcomes.values())
+        ctx.force = force_all or stage in forced
+        ended[stage] = outcome = _make(ctx, stage, ended)
+        outcomes.append(outcome)
+    # At the end: whoever goes on after a crash makes also what depends on a stage that was done.
+    for stage, outcome in ended.items():
+        if stage in asked:
+            result = f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status
+            catalogue.requests.finish(ctx.id, asked[stage], result)
+        if is_transient(outcome):
+            _ask_again(ctx, outcome)
+
+
+def _make(
+    ctx: ObservationContext, stage: str, outcomes: Mapping[str, StageOutcome]
+) -> StageOutcome:
+    if stage not in _FRAME_STAGES:
+        ctx.frames.release()
+    broken = [n for n in _NEEDS.get(stage, ()) if n in outcomes and not outcomes[n].succeeded]
+    if broken:
+        before = outcomes[broken[0]]
+        return StageOutcome(
+            stage=stage,
+            status="failed",
+            reason=f"{before.stage} failed: {before.reason}".replace(
+                f"{before.stage} failed: {before.stage} failed: ", f"{before.stage} failed: "
+            ),
+            retryable=before.retryable,
+            error_type=before.error_type,
+        )
+    known = _known_failure(ctx, stage)
+    if known is not None:
+        return known
+    outcome = run_stage(stage, lambda: _one(ctx, stage))
+    if outcome.status == "failed":
+        run_stage(stage, lambda: _record(ctx, stage, outcome))
+    return outcome
+
+
+def _known_failure(ctx: ObservationContext, stage: str) -> StageOutcome | None:
+    """Return the end of a stage that can only fail as it did before: its input is as it was."""
+    if ctx.force or stage not in _FRAME_STAGES:
+        return None
+    status = ctx.product(_STAGES[stage][1]).get("status") or {}
+    if not status.get("failed_with") or status["failed_with"] != _circumstances(ctx, stage):
+        return None
+    reason = str(status.get("reason") or "it failed before")
+    return StageOutcome(stage=stage, status="failed", reason=reason, error_type="KnownFailure")
+
+
+def _circumstances(ctx: ObservationContext, stage: str) -> str:
+    """Identity of all that may make a failed stage succeed, from names, sizes and times."""
+    masters = ctx.ws.paths.bad_pixel_mask(ctx.night).parent.glob("*.fits")
+    files = [(str(p), p.stat()) for p in (*ctx.exposure.files, *sorted(masters)) if p.exists()]
+    return fingerprint(
+        stage,
+        [[name, status.st_size, status.st_mtime_ns] for name, status in files],
+        ctx.ws.settings.model_dump_json(),
+    )
+
+
+def _ask_again(ctx: ObservationContext, outcome: StageOutcome) -> None:
+    """Ask for a stage that failed for a reason that may pass, later and not for ever."""
+    product = _STAGES[outcome.stage][1] or BRIGHT_STAR.pipeline
+    status = ctx.product(product).get("status") or {}
+    failures, most = int(status.get("retries") or 1), ctx.ws.settings.most_retries
+    if failures <= most:
+        ctx.ws.catalogue.requests.ask(
+            ctx.id,
+            ctx.night,
+            [outcome.stage],
+            by=BY_ARCHIVE,
+            why=f"attempt {failures + 1} of {most + 1}: {outcome.reason}",
+            force=False,
+            not_before=next_attempt(failures, datetime.now(UTC)),
+        )
 
 
 def _one(ctx: ObservationContext, stage: str) -> StageOutcome:
@@ -227,9 +291,12 @@ def _one(ctx: ObservationContext, stage: str) -> StageOutcome:
         )
 
 
-def _record(ctx: ObservationContext, stage: str, reason: str) -> StageOutcome:
+def _record(ctx: ObservationContext, stage: str, outcome: StageOutcome) -> StageOutcome:
     if stage == psf_candidates.STAGE:
-        psf_candidates.record_failed_candidate(ctx, reason)
+        psf_candidates.record_failed_candidate(ctx, outcome.reason)
     else:
-        ctx.ws.catalogue.record_failure(ctx.id, _STAGES[stage][1], reason)
+        lasting = stage in _FRAME_STAGES and not is_transient(outcome)
+        failed_with = _circumstances(ctx, stage) if lasting else ""
+        product = _STAGES[stage][1]
+        ctx.ws.catalogue.record_failure(ctx.id, product, outcome.reason, failed_with=failed_with)
     return StageOutcome(stage=stage, status="done")

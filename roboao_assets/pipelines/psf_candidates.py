@@ -8,7 +8,7 @@ from typing import Any
 from roboao_assets.pipelines.bright_star import PIPELINE
 from roboao_assets.pipelines.candidate_preview import candidate_preview
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
-from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.reference_stars import library_candidate
 from roboao_assets.pipelines.sky_picture import Sky
@@ -63,11 +63,12 @@ def make_candidate(ctx: ObservationContext) -> StageOutcome:
     )
     record = candidate_record(ws.catalogue, ctx.night, ctx.id)
     known = PsfLibrary(paths.psf_library).checksums()
-    if not ctx.force and record.get("done") is True and is_current(record, identity, paths.root):
+    kept = ctx.kept(record, identity)
+    if kept and record.get("done") is True:
         if record.get("in_lib") is not (ctx.id in known):
             _publish(ctx, {"in_lib": ctx.id in known})
         return StageOutcome(
-            stage=STAGE, status="unchanged", fingerprint=identity, metadata=_figures(record)
+            stage=STAGE, status="unchanged", fingerprint=kept, metadata=_figures(record)
         )
     entry = _with_quality(ctx, _prepare(ctx), stack, strehl, seen)
     fits_path = paths.psf_candidate(ctx.night, ctx.id, "fits")

@@ -9,7 +9,7 @@ from pathlib import Path
 from astropy.table import Table
 from PIL import Image
 
-from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.night_plots import SeeingPoint, seeing_plot
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.seeing_exposure import MeasuredExposure, measure_exposure
@@ -53,7 +53,8 @@ def measure_night_seeing(ws: Workspace, night: str, *, force: bool = False) -> S
     summary = None
     if measured:
         summary = summarise_seeing([m.utc for m in measured], [m.fwhm_arcsec for m in measured])
-    if anew or not is_current(stored, identity, ws.paths.root):
+    kept = "" if anew else ws.kept(stored, identity)
+    if not kept:
         products = _write_summary(ws, night, measured, summary, discarded)
         ws.catalogue.publish_night(
             night,
@@ -104,7 +105,7 @@ def measure_night_seeing(ws: Workspace, night: str, *, force: bool = False) -> S
     return StageOutcome(
         stage="seeing",
         status=status,
-        fingerprint=identity,
+        fingerprint=kept or identity,
         metadata=metadata,
         preview_png=ws.catalogue.image(f"{night}/seeing"),
     )

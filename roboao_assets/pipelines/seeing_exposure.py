@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from roboao_assets.pipelines.calibration import frame_calibration
 from roboao_assets.pipelines.frames import frame_shape
-from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.previews import seeing_exposure_preview
 from roboao_assets.pipelines.workspace import Workspace
 from roboao_assets.science.errors import FitFailedError, NoStarError, RawDataError
@@ -88,7 +88,7 @@ def measure_exposure(
     identity = fingerprint(
         "seeing", [r.sha256 for r in records], masters, options.fingerprint(), profile.name
     )
-    if not force and is_current(known, identity, ws.paths.root):
+    if not force and ws.kept(known, identity):
         return MeasuredExposure(**known), False
     averager = FrameAverager(calibration, groups=_GROUPS, threads=ws.settings.threads)
     read_frames(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from roboao_assets.pipelines.context import ObservationContext
-from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.previews import cropped_preview, full_preview
 from roboao_assets.pipelines.stacks import StackKind
@@ -19,11 +19,12 @@ def make_strehl(ctx: ObservationContext, kind: StackKind) -> StageOutcome:
     stack = kind.require(ctx)
     identity = fingerprint(kind.strehl, stack["fingerprint"], ctx.profile.name)
     record = ctx.product(f"{kind.pipeline}.strehl")
-    if not ctx.force and is_current(record, identity, paths.root):
+    kept = ctx.kept(record, identity)
+    if kept:
         return StageOutcome(
             stage=kind.strehl,
             status="unchanged",
-            fingerprint=identity,
+            fingerprint=kept,
             metadata={"strehl_percent": record["ratio_percent"], "flag": record["flag"]},
         )
     image, _ = ctx.image(kind.path(ctx))
@@ -101,8 +102,9 @@ def make_preview(ctx: ObservationContext, kind: StackKind) -> StageOutcome:
     strehl = ctx.product(f"{kind.pipeline}.strehl")
     identity = fingerprint(kind.preview, stack["fingerprint"], strehl.get("fingerprint"))
     record = ctx.product(f"{kind.pipeline}.preview")
-    if not ctx.force and is_current(record, identity, paths.root):
-        return StageOutcome(stage=kind.preview, status="unchanged", fingerprint=identity)
+    kept = ctx.kept(record, identity)
+    if kept:
+        return StageOutcome(stage=kind.preview, status="unchanged", fingerprint=kept)
     image, _ = ctx.image(kind.path(ctx))
     x, y = stack["lock_position"]
     scale = ctx.profile.drizzled_scale_arcsec

@@ -16,7 +16,7 @@ from roboao_assets.pipelines.contrast_pictures import (
     publish_contrast_picture,
     quartiles_document,
 )
-from roboao_assets.pipelines.freshness import fingerprint, is_current, product_record
+from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.night_plots import (
     ContrastQuartiles,
     NightCurve,
@@ -223,11 +223,12 @@ def _summarise(
     """
     identity = fingerprint(stage, inputs)
     stored = (ws.catalogue.night(night) or {}).get(kind)
-    if not force and is_current(stored, identity, ws.paths.root):
+    kept = "" if force else ws.kept(stored, identity)
+    if kept:
         return StageOutcome(
             stage=stage,
             status="unchanged",
-            fingerprint=identity,
+            fingerprint=kept,
             metadata={"observations": len(inputs)},
         )
     picture, written, values = make()

@@ -3,10 +3,12 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
+from roboao_assets.pipelines.freshness import kept_fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.science.errors import ArchiveError, CatalogueUnavailableError
 from roboao_assets.storage.catalogue import Catalogue, open_catalogue
@@ -23,6 +25,11 @@ class Workspace:
     settings: Settings
     paths: ArchivePaths
     catalogue: Catalogue
+
+    def kept(self, record: Mapping[str, Any] | None, fingerprint: str) -> str:
+        """Fingerprint of the recorded product if it need not be made again, else ""."""
+        any_code = not self.settings.redo_for_new_code
+        return kept_fingerprint(record, fingerprint, self.paths.root, any_code=any_code)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import hashlib
 import os
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -24,6 +24,13 @@ from roboao_assets.storage.raw_names import (
 )
 from roboao_assets.storage.raw_night import list_nights
 
+# Name of a raw file to its size and time.
+RecentFiles = Mapping[str, str]
+
+# Files with times within this of now may still be written.
+_RECENT_S = 3600.0
+_CALIBRATION = ("dark_", "flat_", "bias_")
+
 
 @dataclass(frozen=True, kw_only=True)
 class NightScan:
@@ -37,15 +44,21 @@ class NightScan:
         Ids of the settled science observations, in time order.
     fingerprint : str
         Changes when a settled file (of any family) comes, goes or changes.
+    calibration : str
+        Changes when a settled dark, flat or bias comes, goes or changes.
     n_files, n_arriving : int
-        Settled files; files younger than the settling time, which are left for later.
+        Settled files; files that are still written, which are left for later.
+    recent : mapping of str to str
+        Files that were written within the last hour, and their size and time: for the next look.
     """
 
     night: str
     observations: tuple[str, ...]
     fingerprint: str
+    calibration: str
     n_files: int
     n_arriving: int
+    recent: RecentFiles
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,13 @@ class _RawFile:
 
 
 def scan_raw_nights(
-    raw_roots: Sequence[Path], since: date, settle_s: float, now_s: float | None = None
+    raw_roots: Sequence[Path],
+    since: date,
+    settle_s: float,
+    now_s: float | None = None,
+    *,
+    before: Mapping[str, RecentFiles] | None = None,
+    end_of_night: str = "",
 ) -> dict[str, NightScan]:
     """Look at every night of the raw roots.
 
@@ -71,6 +90,11 @@ def scan_raw_nights(
         A file younger than this is still arriving: its exposure waits.
     now_s : float, optional
         The time (s since 1970); by default the clock's.
+    before : mapping of str to mapping, optional
+        `recent` of each night at the last look: a recent file must have been there as it is
+        now, as the clock of a file server need not be ours. By default age alone counts.
+    end_of_night : str
+        A file of this name in a night's folder says that all of it has arrived.
 
     Returns
     -------
@@ -78,38 +102,68 @@ def scan_raw_nights(
         Newest night first.
     """
     return {
-        night: scan_night(night, folders, settle_s, now_s)
+        night: scan_night(
+            night,
+            folders,
+            settle_s,
+            now_s,
+            before=None if before is None else before.get(night, {}),
+            end_of_night=end_of_night,
+        )
         for night, folders in list_nights(raw_roots, since).items()
     }
 
 
 def scan_night(
-    night: str, folders: Sequence[Path], settle_s: float, now_s: float | None = None
+    night: str,
+    folders: Sequence[Path],
+    settle_s: float,
+    now_s: float | None = None,
+    *,
+    before: RecentFiles | None = None,
+    end_of_night: str = "",
 ) -> NightScan:
-    """Look at one night, whose files stand in `folders`."""
-    youngest_ns = int(((time.time() if now_s is None else now_s) - settle_s) * 1e9)
+    """Look at one night, whose files stand in `folders` (see `scan_raw_nights`)."""
+    now_s = time.time() if now_s is None else now_s
+    youngest_ns = int((now_s - settle_s) * 1e9)
+    recent_ns = int((now_s - _RECENT_S) * 1e9)
+    ended = bool(end_of_night) and any((folder / end_of_night).exists() for folder in folders)
+    recent: dict[str, str] = {}
     exposures: dict[str, list[_RawFile]] = defaultdict(list)
     for folder in folders:
         for file in _raw_files(folder):
             exposures[split_part(file.name.removesuffix(RAW_SUFFIX))[0]].append(file)
+            if file.mtime_ns > recent_ns and not ended:
+                recent[file.name] = f"{file.size_bytes}:{file.mtime_ns}"
+
+    def is_settled(file: _RawFile) -> bool:
+        if ended or file.name not in recent:
+            return True
+        # What comes from the future by its clock must only have stood still.
+        old = file.mtime_ns <= youngest_ns or file.mtime_ns > now_s * 1e9
+        return old if before is None else old and before.get(file.name) == recent[file.name]
+
     # A file of an exposure that still arrives keeps the whole exposure waiting.
-    settled = {
-        name: files
-        for name, files in exposures.items()
-        if all(file.mtime_ns <= youngest_ns for file in files)
-    }
-    digest = hashlib.sha256()
-    for file in sorted((f for files in settled.values() for f in files), key=lambda f: f.name):
-        digest.update(f"{file.name}\0{file.size_bytes}\0{file.mtime_ns}\n".encode())
+    settled = {name: files for name, files in exposures.items() if all(map(is_settled, files))}
+    there = sorted((f for files in settled.values() for f in files), key=lambda f: f.name)
     names = [name for name in map(_observation_name, settled) if name is not None]
     n_files = sum(map(len, settled.values()))
     return NightScan(
         night=night,
         observations=tuple(n.id for n in sorted(names, key=lambda n: (n.utc, n.id))),
-        fingerprint=digest.hexdigest()[:16],
+        fingerprint=_digest(there),
+        calibration=_digest([file for file in there if file.name.startswith(_CALIBRATION)]),
         n_files=n_files,
         n_arriving=sum(map(len, exposures.values())) - n_files,
+        recent=recent,
     )
+
+
+def _digest(files: Sequence[_RawFile]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\0{file.size_bytes}\0{file.mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 # A sensor looks at the same names every half minute, and reading a date takes most of its time.

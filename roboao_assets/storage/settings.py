@@ -26,6 +26,7 @@ from pydantic_settings import (
 
 from roboao_assets.science.errors import SettingsError
 from roboao_assets.science.instrument import FilterProfile, InstrumentProfile, select_profile
+from roboao_assets.storage.nap import find_timezone, parse_nap
 
 # Variables of this prefix that are no settings: where the settings file is, and the tests' own.
 _NOT_SETTINGS = ("ROBOAO_CONFIG", "ROBOAO_TEST_")
@@ -219,7 +220,23 @@ class Settings(BaseSettings):
     workers: int = Field(2, ge=1, description="worker processes of the local cluster")
     threads: int = Field(1, ge=1, description="threads of the kernels in one worker")
     stage_timeout_s: float = Field(1800.0, gt=0, description="time limit of one observation")
+    most_retries: int = Field(
+        20, ge=0, description="attempts at a product that failed for a reason that may pass"
+    )
+    redo_for_new_code: bool = Field(
+        False, description="make again, when looked at, what an older version of the code made"
+    )
     sensor_interval_s: int = Field(30, ge=5, description="seconds between looks at the raw roots")
+    nap: str = Field(
+        "", description="HH:MM-HH:MM in which nothing is started, as while observing; empty: none"
+    )
+    nap_timezone: str = Field("UTC", description="of the nap: UTC, local, or e.g. US/Arizona")
+    least_free_gb: float = Field(
+        5.0, ge=0, description="free space (GB) on the archive's disk, below: nothing is started"
+    )
+    end_of_night: str = Field(
+        "end_of_night", description="a file of this name in a night's folder: all has arrived"
+    )
     settle_s: float = Field(20.0, ge=0, description="raw files younger than this still arrive")
     dagster_port: int = Field(3000, ge=1, le=65535)
     dashboard_port: int = Field(5006, ge=1, le=65535)
@@ -245,6 +262,18 @@ class Settings(BaseSettings):
     def _check_catalogue_url(cls, value: str) -> str:
         if value and not value.startswith(("sqlite:///", "mongodb://", "mongodb+srv://")):
             raise ValueError("must start with sqlite:/// or mongodb://")
+        return value
+
+    @field_validator("nap")
+    @classmethod
+    def _check_nap(cls, value: str) -> str:
+        parse_nap(value)
+        return value
+
+    @field_validator("nap_timezone")
+    @classmethod
+    def _check_timezone(cls, value: str) -> str:
+        find_timezone(value)
         return value
 
     @classmethod

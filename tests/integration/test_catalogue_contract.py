@@ -4,6 +4,7 @@ import math
 import os
 import pickle
 import threading
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
@@ -20,10 +21,12 @@ from roboao_assets.storage.catalogue import (
     product,
     program_of,
     psf_candidate_key,
+    wanted_again,
 )
 from roboao_assets.storage.raw_names import parse_exposure_name
 
 ID = "4_351_Yrsa_VIC_lp600_o_20160925_110427.040912"
+NIGHT = "20160925"
 OTHER = "24.1_HD_1_VIC_Si_o_20160926_030000.000000"
 
 
@@ -121,7 +124,7 @@ def test_products_stand_beside_each_other(registered):
     assert bright["location"] == ["here"]
     assert bright["strehl"]["ratio_percent"] == 12.5
     assert bright["pca"]["contrast_curve"] == [[0.1, 0.2], [3.0, 5.5]]
-    done = {"done": True, "enqueued": False, "force_redo": False, "retries": 0}
+    done = {"done": True, "enqueued": False, "retries": 0}
     assert bright["status"] == done
     assert bright["strehl"]["status"] == done
     for preview in (bright["preview"], bright["pca"]["preview"]):
@@ -142,11 +145,10 @@ def test_failures_are_counted_until_it_works(registered):
 
 
 def test_skip_is_no_failure(registered):
-    registered.request_redo(ID, "bright_star.pca")
     registered.record_skip(ID, "bright_star.pca", "the PSF library is empty")
     status = product(registered.observation(ID), "bright_star.pca")["status"]
     assert status["reason"] == "the PSF library is empty"
-    assert (status["done"], status["retries"], status["force_redo"]) == (False, 0, False)
+    assert (status["done"], status["retries"]) == (False, 0)
 
 
 @pytest.mark.parametrize("name", ["bright_star", "faint_star.strehl", "bright_star.pca.preview"])
@@ -157,8 +159,60 @@ def test_redo_is_asked_found_and_cleared(registered, name):
     registered.request_redo(ID, name)
     assert [d["_id"] for d in registered.find_observations(asked)] == [ID]
     assert registered.count_observations(ObservationQuery(force_redo=False)) == 0
+    # A product that is finished just now does not answer a wish of this moment.
     registered.publish(ID, name, {})
+    assert wanted_again(registered.observation(ID)) == [name]
+    assert registered.take_wish(ID, name)
+    assert not registered.take_wish(ID, name)
     assert registered.count_observations(asked) == 0
+    assert product(registered.observation(ID), name).get("status", {}).get("enqueued") is (
+        None if name.endswith("preview") else True
+    )
+
+
+def test_requests_live_until_their_product_was_tried(registered):
+    book = registered.requests
+    assert book.of(ID) is None
+    book.ask(ID, NIGHT, ["strehl_ratio", "pca_residual"], by="ann", why="a better library")
+    (request,) = book.all()
+    assert (request.observation, request.night, request.attempts) == (ID, NIGHT, 0)
+    first = request.stages["strehl_ratio"]
+    assert (first.by, first.why, first.force) == ("ann", "a better library", True)
+    later = datetime(2030, 1, 1, tzinfo=UTC)
+    book.put_off(ID, later)
+    assert (book.of(ID).not_before, book.of(ID).attempts) == (later, 1)
+    time.sleep(0.002)  # the catalogue keeps milliseconds
+    book.ask(ID, NIGHT, ["strehl_ratio"], by="bob", why="once more")
+    assert (book.of(ID).not_before, book.of(ID).attempts) == (None, 0)
+    book.finish(ID, first, "done")
+    assert book.of(ID).stages["strehl_ratio"].by == "bob"
+    assert book.history(ID) == []
+    for asked in book.of(ID).stages.values():
+        book.finish(ID, asked, "done")
+    assert book.of(ID) is None
+    assert book.all() == []
+    history = book.history(ID)
+    assert {(e["action"], e["by"], e["result"]) for e in history} == {
+        ("made strehl_ratio", "bob", "done"),
+        ("made pca_residual", "ann", "done"),
+    }
+    assert history[0]["time"] >= history[1]["time"]
+
+
+def test_history_of_one_subject_and_of_all(registered):
+    book = registered.requests
+    for number in range(4):
+        book.record(f"2016092{number % 2}", "copied the calibration", by="ann", number=number)
+    assert [e["number"] for e in book.history("20160921")] in ([3, 1], [1, 3])
+    assert len(book.history()) == 4
+    assert len(book.history(limit=3)) == 3
+
+
+def test_nights_without_a_section(registered):
+    registered.publish_night("20160925", "raw", {})
+    registered.publish_night("20160926", "psf_lib.4_star", {})
+    assert registered.nights_without("psf_lib") == ["20160925"]
+    assert registered.nights_without("raw") == ["20160926"]
 
 
 def test_seeing_is_set_key_by_key(registered):
@@ -192,8 +246,8 @@ def test_times_round_trip(registered):
     ]
     registered.publish(ID, "bright_star", {"times": times})
     stored = product(registered.observation(ID), "bright_star")["times"]
-    for time, kept in zip(times, stored, strict=True):
-        assert kept == time.replace(microsecond=time.microsecond // 1000 * 1000)
+    for given, kept in zip(times, stored, strict=True):
+        assert kept == given.replace(microsecond=given.microsecond // 1000 * 1000)
         assert kept.utcoffset() == timedelta(0)
 
 

@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
-from roboao_assets.automation import RANGE_END_TAG, RANGE_START_TAG
+from roboao_assets.automation.tags import RANGE_END_TAG, RANGE_START_TAG
 from roboao_assets.orchestration.home import prepare_dagster_home
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings

@@ -2,7 +2,7 @@ import dagster as dg
 import pytest
 
 from roboao_assets.assets.observation_products import STAGES
-from roboao_assets.automation import SUMMARY_ASSETS
+from roboao_assets.automation.jobs import SUMMARY_ASSETS
 from roboao_assets.definitions import build_definitions
 from roboao_assets.orchestration.partitions import ArchivePartitions
 from roboao_assets.orchestration.resources import CodeLocation

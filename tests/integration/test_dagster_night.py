@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 import pytest
 
-from roboao_assets.automation import CALIBRATION_ASSETS, SUMMARY_ASSETS
+from roboao_assets.automation.jobs import CALIBRATION_ASSETS, SUMMARY_ASSETS
 from roboao_assets.night_run import NightEvent, NightRun, run_night
 from roboao_assets.orchestration.home import open_instance
 from roboao_assets.pipelines.observation import OBSERVATION_STAGES

@@ -1,12 +1,14 @@
 import json
 import os
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
 
-from roboao_assets import automation
-from roboao_assets.automation import (
+from roboao_assets.automation import raw_nights
+from roboao_assets.automation.tags import (
     FOREGROUND_TAG,
     NIGHT_TAG,
     PARTITION_TAG,
@@ -17,8 +19,12 @@ from roboao_assets.automation import (
     range_tags,
 )
 from roboao_assets.definitions import build_definitions
+from roboao_assets.orchestration.partitions import register_raw_nights
 from roboao_assets.orchestration.reloading import ReloadAnswer
 from roboao_assets.orchestration.resources import load_code_location
+from roboao_assets.pipelines.freshness import product_record
+from roboao_assets.storage.catalogue import new_observation, open_catalogue, product
+from roboao_assets.storage.raw_names import parse_exposure_name
 from roboao_assets.storage.settings import Settings
 
 A = "4_351_Yrsa_VIC_lp600_o_20160925_110427.040912"
@@ -35,8 +41,9 @@ class Archive:
         self.settings = Settings(
             raw_roots=(self.raw,), archive_root=folder / "archive", dagster_port=1
         )
+        self.clock = lambda: datetime.now(UTC)
 
-    def observe(self, observation, age_s=100.0):
+    def observe(self, observation, age_s=7200.0):
         night = observation.split("_")[-2]
         (self.raw / night).mkdir(exist_ok=True)
         path = self.raw / night / f"{observation}.fits.bz2"
@@ -44,14 +51,34 @@ class Archive:
         os.utime(path, (time.time() - age_s,) * 2)
 
     def sensors(self):
-        self.location = load_code_location(self.settings)
+        location = load_code_location(self.settings)
+        self.location = replace(location, clock=self.clock)
         repository = build_definitions(self.location).get_repository_def()
         return {sensor.name: sensor for sensor in repository.sensor_defs}
 
     def tick(self, instance, cursor=None):
         """One tick of the raw-night sensor of a freshly loaded code location."""
+        return self.tick_of("raw_nights", instance, cursor)
+
+    def tick_of(self, sensor, instance, cursor=None):
         context = dg.build_sensor_context(instance=instance, cursor=cursor)
-        return self.sensors()["raw_nights"](context)
+        return self.sensors()[sensor](context)
+
+    def at(self, moment):
+        self.clock = lambda: moment
+
+    def catalogue(self):
+        return open_catalogue(self.settings.resolved_catalogue_url)
+
+    def registered(self, *observations):
+        """The observations, in the manifest and in the catalogue."""
+        for observation in observations:
+            self.observe(observation)
+        register_raw_nights(self.settings)
+        catalogue = self.catalogue()
+        for observation in observations:
+            catalogue.register_observation(new_observation(parse_exposure_name(observation)))
+        return catalogue
 
 
 @pytest.fixture
@@ -74,6 +101,8 @@ def test_all_sensors_run_by_default(archive):
         "reduced_nights_success",
         "reduced_nights_failure",
         "psf_library_changes",
+        "requests",
+        "products_on_disk",
     }
     assert {s.default_status for s in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
 
@@ -85,13 +114,14 @@ def test_a_new_night_asks_for_a_reload_and_is_calibrated_after_it(archive, insta
         asked.append((name, port))
         return ReloadAnswer(done=True)
 
-    monkeypatch.setattr(automation, "ask_for_reload", reload)
+    monkeypatch.setattr(raw_nights, "ask_for_reload", reload)
     archive.observe(A)
     sensor = archive.sensors()["raw_nights"]
     archive.observe(C)
     archive.observe(B)
     result = sensor(dg.build_sensor_context(instance=instance))
-    assert isinstance(result, dg.SkipReason)
+    assert result.run_requests == []
+    assert "reloaded" in result.skip_reason.skip_message
     assert len(asked) == 1
     result = archive.tick(instance)
     assert len(asked) == 1
@@ -135,7 +165,7 @@ def test_a_night_with_a_run_under_way_waits(archive, instance):
 
 
 def test_a_long_backlog_is_taken_in_newest_first(archive, instance, monkeypatch):
-    monkeypatch.setattr(automation, "MAX_ACTIVE_NIGHTS", 3)
+    monkeypatch.setattr(raw_nights, "MAX_ACTIVE_NIGHTS", 3)
     for day in range(10, 20):
         archive.observe(f"1_x_VIC_Si_o_201609{day}_000000")
     result = archive.tick(instance)
@@ -184,7 +214,7 @@ def test_after_the_masters_come_all_observations_of_the_night(archive, instance)
     for observation in (A, B, C):
         archive.observe(observation)
     tags = {PARTITION_TAG: "20160925"}
-    request = finished(archive, instance, "calibrated_nights_success", SUCCESS, tags)
+    request = finished(archive, instance, "calibrated_nights_success", SUCCESS, tags, MASTERS)
     assert request.tags[RANGE_START_TAG] == B
     assert request.tags[RANGE_END_TAG] == A
     assert request.tags[NIGHT_TAG] == "20160925"
@@ -233,4 +263,166 @@ def test_nights_of_a_run(archive):
 def test_a_cursor_remembers_only_nights_that_are_there(archive, instance):
     archive.observe(A)
     cursor = json.dumps({"20150101": "gone"})
-    assert set(json.loads(archive.tick(instance, cursor).cursor)) == {"20160925"}
+    kept = json.loads(archive.tick(instance, cursor).cursor)
+    assert set(kept["started"]) == {"20160925"}
+
+
+def test_a_growing_file_waits_until_it_stood_still_for_two_ticks(archive, instance):
+    archive.registered(A)
+    first = archive.tick(instance)
+    path = archive.raw / "20160925" / f"{B}.fits.bz2"
+    ticks = [first]
+    # Its time stands still, as a copy that keeps times makes it; its size does not.
+    when = time.time() - 60
+    for size in (100, 200, 200):
+        path.write_bytes(b"x" * size)
+        os.utime(path, (when, when))
+        ticks.append(archive.tick(instance, ticks[-1].cursor))
+    assert [len(tick.run_requests) for tick in ticks[1:]] == [0, 0, 0]
+    assert "1 files are still arriving" in ticks[2].skip_reason.skip_message
+    # The third look made it known; the location is loaded anew and the night begun.
+    (request,) = archive.tick(instance, ticks[-1].cursor).run_requests
+    assert request.partition_key == "20160925"
+
+
+def test_a_marker_says_that_all_has_arrived(archive, instance):
+    archive.observe(A, age_s=0)
+    assert archive.tick(instance).run_requests == []
+    (archive.raw / "20160925" / "end_of_night").touch()
+    archive.tick(instance)
+    assert len(archive.tick(instance).run_requests) == 1
+
+
+def test_nothing_is_started_during_the_nap(archive, instance):
+    catalogue = archive.registered(A)
+    catalogue.request_redo(A, "bright_star")
+    archive.settings = archive.settings.model_copy(
+        update={"nap": "22:00-05:30", "nap_timezone": "US/Arizona"}
+    )
+    evening = datetime(2030, 9, 26, 5, 30, tzinfo=UTC)  # 22:30 of the 25th there
+    archive.at(evening)
+    for sensor in ("raw_nights", "requests", "products_on_disk"):
+        result = archive.tick_of(sensor, instance)
+        assert result.run_requests in ([], None)
+        assert "starts nothing until 2030-09-26 05:30" in result.skip_reason.skip_message
+    # What was wished for in the meantime is not forgotten.
+    archive.at(evening + timedelta(hours=7))
+    assert len(archive.tick_of("raw_nights", instance).run_requests) == 1
+    assert len(archive.tick_of("requests", instance).run_requests) == 1
+
+
+def test_a_full_disk_starts_nothing(archive, instance):
+    archive.registered(A)
+    archive.settings = archive.settings.model_copy(update={"least_free_gb": 1e6})
+    result = archive.tick(instance)
+    assert result.run_requests == []
+    assert "GB left" in result.skip_reason.skip_message
+
+
+def test_a_night_that_waits_for_its_calibration_is_only_registered(archive, instance):
+    catalogue = archive.registered(A)
+    first = archive.tick(instance)
+    assert len(first.run_requests[0].asset_selection) == 5
+    catalogue.record_night_failure("20160925", "calib", "3 dark files; 10 are needed")
+    archive.registered(B)
+    again = archive.tick(instance, first.cursor)
+    names = {key.to_user_string() for key in again.run_requests[0].asset_selection}
+    assert names == {"raw_night", "seeing"}
+    tags = {PARTITION_TAG: "20160925"}
+    after = finished(archive, instance, "calibrated_nights_success", SUCCESS, tags, ["raw_night"])
+    assert "not calibrated: master_darks" in after.skip_message
+    (archive.raw / "20160925" / "dark_6_20160925_010000.fits.bz2").touch()
+    os.utime(archive.raw / "20160925" / "dark_6_20160925_010000.fits.bz2", (1e9, 1e9))
+    full = archive.tick(instance, again.cursor)
+    assert len(full.run_requests[0].asset_selection) == 5
+
+
+def test_flags_in_the_catalogue_become_runs_once(archive, instance):
+    catalogue = archive.registered(A, B, C)
+    catalogue.request_redo(A, "bright_star.strehl")
+    catalogue.request_redo(B, "bright_star.strehl")
+    catalogue.request_redo(C, "faint_star.pca")
+    result = archive.tick_of("requests", instance)
+    by_start = {r.tags[RANGE_START_TAG]: r for r in result.run_requests}
+    assert set(by_start) == {B, C}
+    both = by_start[B]
+    assert both.tags[RANGE_END_TAG] == A
+    assert both.tags[NIGHT_TAG] == "20160925"
+    assert both.tags[PRIORITY_TAG] > "20991231"
+    assert {key.to_user_string() for key in both.asset_selection} == {
+        "strehl_ratio",
+        "bright_star_preview",
+        "psf_candidate",
+    }
+    status = product(catalogue.observation(A), "bright_star.strehl")["status"]
+    assert (status["force_redo"], status["enqueued"]) == (False, True)
+    # Until its run has ended, or a while has passed, the same is not started again.
+    assert archive.tick_of("requests", instance).run_requests == []
+    assert {r.observation for r in catalogue.requests.all()} == {A, B, C}
+
+
+def test_a_request_of_which_nothing_comes_is_tried_a_limited_number_of_times(archive, instance):
+    catalogue = archive.registered(A)
+    catalogue.requests.ask(A, "20160925", ["strehl_ratio"], by="ann", why="why not")
+    moment, starts = datetime(2026, 1, 1, tzinfo=UTC), []
+    # Every tick comes when the wait before it is over.
+    for _ in range(30):
+        archive.at(moment)
+        if archive.tick_of("requests", instance).run_requests:
+            starts.append(moment)
+        request = catalogue.requests.of(A)
+        moment = max(moment, request.not_before) + timedelta(seconds=1)
+    assert len(starts) == archive.settings.most_retries + 1
+    gaps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    assert gaps[0] >= timedelta(minutes=1)
+    assert gaps == sorted(gaps)
+    assert gaps[-1] <= timedelta(days=1, seconds=2)
+
+
+def test_a_night_without_psf_lib_has_its_candidates_made_again(archive, instance):
+    catalogue = archive.registered(A, C)
+    catalogue.publish_night("20160925", "raw", {})
+    catalogue.publish_night("20160926", "psf_lib.other", {})
+    for observation in (A, C):
+        catalogue.publish(observation, "bright_star", {"classified_as": "high_flux"})
+    (request,) = archive.tick_of("requests", instance).run_requests
+    assert request.tags[RANGE_START_TAG] == A
+    assert [key.to_user_string() for key in request.asset_selection] == ["psf_candidate"]
+
+
+def test_products_changed_or_removed_on_disk_are_asked_for(archive, instance):
+    catalogue = archive.registered(A, C)
+    root = archive.settings.archive_root.absolute()
+    files = {}
+    for observation in (A, C):
+        files[observation] = root / "20160925" / f"{observation}.fits"
+        files[observation].parent.mkdir(parents=True, exist_ok=True)
+        files[observation].write_bytes(b"what was made")
+        record = product_record(root, "1-abc", [files[observation]])
+        catalogue.publish(observation, "bright_star", record)
+    result = archive.tick_of("products_on_disk", instance)
+    assert "all is in order" in result.skip_reason.skip_message
+    os.utime(files[A])  # touched, and what it was
+    archive.tick_of("products_on_disk", instance)
+    assert catalogue.requests.all() == []
+    files[A].write_bytes(b"what was bade")
+    files[C].unlink()
+    archive.tick_of("products_on_disk", instance)
+    why = {r.observation: r.stages["bright_star_stack"].why for r in catalogue.requests.all()}
+    assert "was changed on disk" in why[A]
+    assert "was removed on disk" in why[C]
+    assert len(archive.tick_of("requests", instance).run_requests) == 2
+
+
+def test_observations_that_a_dead_run_did_not_come_to_are_asked_for(archive, instance):
+    catalogue = archive.registered(A, B)
+    archive.sensors()
+    tags = range_tags(archive.location, "20160925")
+    finished(archive, instance, "reduced_nights_failure", FAILURE, tags)
+    waiting = catalogue.requests.all()
+    assert {r.observation for r in waiting} == {A, B}
+    assert all(not asked.force for r in waiting for asked in r.stages.values())
+    assert archive.tick_of("requests", instance).run_requests == []  # not at once
+    archive.at(datetime.now(UTC) + timedelta(minutes=2))
+    (request,) = archive.tick_of("requests", instance).run_requests
+    assert (request.tags[RANGE_START_TAG], request.tags[RANGE_END_TAG]) == (B, A)

@@ -14,7 +14,7 @@ import time
 import dagster as dg
 import pytest
 
-from roboao_assets.automation import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
+from roboao_assets.automation.tags import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 from roboao_assets.orchestration.cluster import ClusterError, ObservationCluster
 from roboao_assets.orchestration.home import prepare_dagster_home
 from roboao_assets.storage.paths import ArchivePaths

@@ -20,19 +20,24 @@ from roboao_assets.storage.catalogue.documents import (
     product,
     program_of,
     psf_candidate_key,
+    wanted_again,
 )
 from roboao_assets.storage.catalogue.home import open_catalogue
 from roboao_assets.storage.catalogue.interface import Catalogue
 from roboao_assets.storage.catalogue.query import SORT_FIELDS, Cone, ObservationQuery
+from roboao_assets.storage.catalogue.requests import AskedStage, RequestBook, WorkRequest
 
 __all__ = [
     "FAINT_CLASSES",
     "PIPELINES",
     "SORT_FIELDS",
+    "AskedStage",
     "Catalogue",
     "Cone",
     "NightSummary",
     "ObservationQuery",
+    "RequestBook",
+    "WorkRequest",
     "leading_pipeline",
     "new_observation",
     "night_of",
@@ -40,4 +45,5 @@ __all__ = [
     "product",
     "program_of",
     "psf_candidate_key",
+    "wanted_again",
 ]

@@ -10,6 +10,7 @@ from roboao_assets.storage.catalogue.change import Change
 from roboao_assets.storage.catalogue.query import Condition
 
 OBJECTS, NIGHTS, USERS = "objects", "aux", "users"
+REQUESTS, HISTORY = "requests", "history"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +95,14 @@ class DocumentHome(ABC):
         *,
         upsert: bool = False,
         returning: str = "",
+        where: tuple[str, Any] | None = None,
     ) -> Any:
         """Change one document atomically.
+
+        Parameters
+        ----------
+        where : (str, Any) or None
+            Path and the value that must stand there, else nothing is changed.
 
         Returns
         -------
@@ -105,7 +112,17 @@ class DocumentHome(ABC):
         """
 
     @abstractmethod
-    def _delete(self, collection: str, identifier: str) -> bool: ...
+    def _delete(
+        self, collection: str, identifier: str, *, where: tuple[str, Any] | None = None
+    ) -> bool: ...
+
+    @abstractmethod
+    def _newest(self, collection: str, subject: str | None, limit: int) -> list[dict[str, Any]]:
+        """Return the documents with the greatest `_id`, of one `subject` or of all."""
+
+    @abstractmethod
+    def _nights_without(self, section: str) -> list[str]:
+        """Return the nights whose document has no such section."""
 
     @abstractmethod
     def _select(

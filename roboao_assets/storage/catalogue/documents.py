@@ -34,7 +34,7 @@ def status_path(product_path: str) -> str:
 REDO_PATHS = tuple(
     f"pipelined.{status_path(f'{pipeline}.{part}'.rstrip('.'))}.force_redo"
     for pipeline in PIPELINES
-    for part in (*PRODUCTS, *PREVIEWS)
+    for part in (*PRODUCTS, "astrometry", *PREVIEWS)
 )
 
 
@@ -181,6 +181,15 @@ def product(document: Mapping[str, Any], path: str) -> dict[str, Any]:
     """
     value = at_path(document, f"pipelined.{path}")
     return value if isinstance(value, dict) else {}
+
+
+def wanted_again(document: Mapping[str, Any]) -> list[str]:
+    """Return the products that an operator wants redone (`force_redo`), e.g. `bright_star.pca`."""
+    return [
+        path.removeprefix("pipelined.").removesuffix(".force_redo").removesuffix(".status")
+        for path in REDO_PATHS
+        if at_path(document, path) is True
+    ]
 
 
 def leading_pipeline(document: Mapping[str, Any], part: str = "strehl") -> str:

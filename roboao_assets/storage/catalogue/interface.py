@@ -13,6 +13,7 @@ from roboao_assets.storage.catalogue.base import NIGHTS, OBJECTS, USERS, Documen
 from roboao_assets.storage.catalogue.change import Change
 from roboao_assets.storage.catalogue.documents import PIPELINES, status_path
 from roboao_assets.storage.catalogue.query import ObservationQuery, night_bounds
+from roboao_assets.storage.catalogue.requests import RequestBook
 from roboao_assets.storage.catalogue.values import at_path, now_utc, plain
 
 # What a raw file says of its observation, and nobody else: renewed when it is read again.
@@ -34,7 +35,15 @@ RAW_FACTS = (
 # Products below a product are published on their own, so that they do not replace each other.
 _RESERVED_KEYS = {"status", "last_modified", "preview", "strehl", "pca"}
 _PARTS = ("preview", "strehl", "pca", "pca.preview", "pca.contrast_picture", "astrometry")
-_PREVIEW_RESERVED_KEYS = {"done", "force_redo", "retries", "reason", "enqueued", "last_modified"}
+_PREVIEW_RESERVED_KEYS = {
+    "done",
+    "force_redo",
+    "retries",
+    "reason",
+    "failed_with",
+    "enqueued",
+    "last_modified",
+}
 
 
 class Catalogue(DocumentHome):
@@ -96,7 +105,8 @@ class Catalogue(DocumentHome):
         """Hang a product in an observation's document.
 
         The keys of `value` are set under ``pipelined.<product>``, other keys there stay; the
-        status becomes done, without retries, reason, or a wish to be redone.
+        status becomes done, without retries or a reason. A wish to be redone stays: it may be
+        of this moment (see `take_wish`).
 
         Parameters
         ----------
@@ -110,19 +120,27 @@ class Catalogue(DocumentHome):
             False keeps the product open: something of it is known, but it is not finished.
         """
         base, status = self._product_paths(product)
-        change = Change(assign={f"{base}.last_modified": now_utc()}, remove=[f"{status}.reason"])
+        gone = [f"{status}.reason", f"{status}.failed_with"]
+        change = Change(assign={f"{base}.last_modified": now_utc()}, remove=gone)
         reserved = _PREVIEW_RESERVED_KEYS if status == base else _RESERVED_KEYS
         change.assign |= _keyed(base, value, reserved)
         change.assign |= {
             f"{status}.done": done,
             f"{status}.enqueued": False,
-            f"{status}.force_redo": False,
             f"{status}.retries": 0,
         }
         self._change_observation(identifier, change, f"publishing {product}")
 
-    def record_failure(self, identifier: str, product: str, reason: str) -> int:
+    def record_failure(
+        self, identifier: str, product: str, reason: str, *, failed_with: str = ""
+    ) -> int:
         """Note that making a product failed, and why.
+
+        Parameters
+        ----------
+        identifier, product, reason : str
+        failed_with : str
+            Identity of the inputs with which it can only fail again.
 
         Returns
         -------
@@ -135,6 +153,7 @@ class Catalogue(DocumentHome):
                 f"{status}.done": False,
                 f"{status}.enqueued": False,
                 f"{status}.reason": plain(reason),
+                f"{status}.failed_with": failed_with,
                 f"{base}.last_modified": now_utc(),
             },
             increment={f"{status}.retries": 1},
@@ -146,14 +165,13 @@ class Catalogue(DocumentHome):
         """Note that a product was not made for a good reason, which is no failure.
 
         An earlier value of the product stays; the status is open, with the reason, without
-        retries and without a wish to be redone.
+        retries.
         """
         base, status = self._product_paths(product)
         change = Change(
             assign={
                 f"{status}.done": False,
                 f"{status}.enqueued": False,
-                f"{status}.force_redo": False,
                 f"{status}.retries": 0,
                 f"{status}.reason": plain(reason),
                 f"{base}.last_modified": now_utc(),
@@ -166,6 +184,28 @@ class Catalogue(DocumentHome):
         _, status = self._product_paths(product)
         change = Change(assign={f"{status}.force_redo": True})
         self._change_observation(identifier, change, f"redoing {product}")
+
+    def take_wish(self, identifier: str, product: str) -> bool:
+        """Clear the wish for a product to be redone, which is enqueued now.
+
+        Returns
+        -------
+        bool
+            False if it was not there any more: somebody else has taken it.
+        """
+        _, status = self._product_paths(product)
+        change = Change(assign={f"{status}.force_redo": False, f"{status}.enqueued": True})
+        wanted = (f"{status}.force_redo", True)
+        return self._update(OBJECTS, identifier, change, where=wanted) is not None
+
+    @property
+    def requests(self) -> RequestBook:
+        """What was asked to be made again, and the history."""
+        return RequestBook(self)
+
+    def nights_without(self, section: str) -> list[str]:
+        """Return the nights whose document has no such section, oldest first."""
+        return self._nights_without(section)
 
     def set_seeing(self, identifier: str, seeing: Mapping[str, Any]) -> None:
         """Set an observation's seeing.

@@ -22,7 +22,7 @@ from pymongo.database import Database
 
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 from roboao_assets.storage.catalogue import query as q
-from roboao_assets.storage.catalogue.base import NIGHTS, OBJECTS, NightSummary
+from roboao_assets.storage.catalogue.base import HISTORY, NIGHTS, OBJECTS, NightSummary
 from roboao_assets.storage.catalogue.change import Change
 from roboao_assets.storage.catalogue.documents import PIPELINES
 from roboao_assets.storage.catalogue.ferretdb import Turns, decode_nested, encode_nested
@@ -56,6 +56,7 @@ _INDEXES = {
         *((f"{pipeline}_strehl",) for pipeline in PIPELINES),
     ),
     IMAGES: (("night",), ("observation",)),
+    HISTORY: (("subject", "id"),),
 }
 _UNAVAILABLE = (
     mongo_errors.ConnectionFailure,
@@ -227,7 +228,9 @@ class MongoCatalogue(Catalogue):
         *,
         upsert: bool = False,
         returning: str = "",
+        where: tuple[str, Any] | None = None,
     ) -> Any:
+        selected = _selected(identifier, where)
         update: dict[str, Any] = {}
         if change.assign:
             update["$set"] = {path: self._stored(value) for path, value in change.assign.items()}
@@ -239,13 +242,13 @@ class MongoCatalogue(Catalogue):
             documents = self._collection(collection)
             if not returning:
                 result = self._upserting(
-                    lambda: documents.update_one({"_id": identifier}, update, upsert=upsert)
+                    lambda: documents.update_one(selected, update, upsert=upsert)
                 )
                 return True if result.matched_count or result.upserted_id is not None else None
             # FerretDB knows no projection here: the whole document comes back.
             document = self._upserting(
                 lambda: documents.find_one_and_update(
-                    {"_id": identifier},
+                    selected,
                     update,
                     upsert=upsert,
                     return_document=ReturnDocument.AFTER,
@@ -262,9 +265,23 @@ class MongoCatalogue(Catalogue):
                 continue
         return action()
 
-    def _delete(self, collection: str, identifier: str) -> bool:
+    def _delete(
+        self, collection: str, identifier: str, *, where: tuple[str, Any] | None = None
+    ) -> bool:
+        selected = _selected(identifier, where)
         with self._translated("removing a document"), self._exclusive(collection, identifier):
-            return self._collection(collection).delete_one({"_id": identifier}).deleted_count == 1
+            return self._collection(collection).delete_one(selected).deleted_count == 1
+
+    def _newest(self, collection: str, subject: str | None, limit: int) -> list[dict[str, Any]]:
+        query = {} if subject is None else {"subject": subject}
+        with self._translated("reading documents"):
+            cursor = self._collection(collection).find(query).sort("_id", DESCENDING).limit(limit)
+            return [self._loaded(document) for document in cursor]
+
+    def _nights_without(self, section: str) -> list[str]:
+        with self._translated("listing nights"):
+            cursor = self._collection(NIGHTS).find({section: {"$exists": False}}, {"_id": 1})
+            return sorted(document["_id"] for document in cursor)
 
     # -- searches ----------------------------------------------------------------------------
 
@@ -372,6 +389,10 @@ class MongoCatalogue(Catalogue):
         with self._translated("releasing a claim"), self._exclusive(CLAIMS, key):
             own = {"_id": key, "owner": owner, "expires": {"$gt": now_utc()}}
             return self._collection(CLAIMS).delete_one(own).deleted_count == 1
+
+
+def _selected(identifier: str, where: tuple[str, Any] | None) -> dict[str, Any]:
+    return {"_id": identifier} | ({} if where is None else {where[0]: where[1]})
 
 
 def _path(field: str) -> str:

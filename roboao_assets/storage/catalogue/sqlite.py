@@ -15,7 +15,12 @@ from roboao_assets.storage.catalogue import query as q
 from roboao_assets.storage.catalogue.base import NightSummary
 from roboao_assets.storage.catalogue.change import Change
 from roboao_assets.storage.catalogue.interface import Catalogue
-from roboao_assets.storage.catalogue.sqlite_schema import SCHEMA_VERSION, STATEMENTS
+from roboao_assets.storage.catalogue.sqlite_schema import (
+    MIGRATIONS,
+    SCHEMA_VERSION,
+    STATEMENTS,
+    json_path,
+)
 from roboao_assets.storage.catalogue.values import (
     at_path,
     date_text,
@@ -114,14 +119,13 @@ class SqliteCatalogue(Catalogue):
         if not self.read_only:
             _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0 and not self.read_only:
+        if version in (0, *MIGRATIONS) and not self.read_only:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
-                if version == 0:
-                    for statement in STATEMENTS:
-                        connection.execute(statement)
-                    version = SCHEMA_VERSION
+                for statement in STATEMENTS if version == 0 else MIGRATIONS.get(version, ()):
+                    connection.execute(statement)
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
                 connection.execute("COMMIT")
             except BaseException:
                 connection.execute("ROLLBACK")
@@ -205,6 +209,7 @@ class SqliteCatalogue(Catalogue):
         *,
         upsert: bool = False,
         returning: str = "",
+        where: tuple[str, Any] | None = None,
     ) -> Any:
         encoded = Change(
             assign={path: encode(value) for path, value in change.assign.items()},
@@ -219,6 +224,8 @@ class SqliteCatalogue(Catalogue):
                 return None
             # Times stay as spelled: nothing but the change touches the document.
             document = json.loads(row[0]) if row else {"_id": identifier}
+            if where is not None and at_path(document, where[0]) != encode(where[1]):
+                return None
             encoded.apply(document)
             connection.execute(
                 f"INSERT INTO {collection} (id, document) VALUES (?, ?) "
@@ -227,10 +234,36 @@ class SqliteCatalogue(Catalogue):
             )
         return at_path(document, returning) if returning else True
 
-    def _delete(self, collection: str, identifier: str) -> bool:
+    def _delete(
+        self, collection: str, identifier: str, *, where: tuple[str, Any] | None = None
+    ) -> bool:
         with self._writing("removing a document") as connection:
+            if where is not None:
+                row = connection.execute(
+                    f"SELECT document FROM {collection} WHERE id = ?", (identifier,)
+                ).fetchone()
+                if row is None or at_path(json.loads(row[0]), where[0]) != encode(where[1]):
+                    return False
             cursor = connection.execute(f"DELETE FROM {collection} WHERE id = ?", (identifier,))
             return cursor.rowcount == 1
+
+    def _newest(self, collection: str, subject: str | None, limit: int) -> list[dict[str, Any]]:
+        term = "1" if subject is None else "subject = ?"
+        values = () if subject is None else (subject,)
+        with self._reading("reading documents") as connection:
+            rows = connection.execute(
+                f"SELECT document FROM {collection} WHERE {term} ORDER BY id DESC LIMIT ?",
+                (*values, limit),
+            ).fetchall()
+        return [from_json(text) for (text,) in rows]
+
+    def _nights_without(self, section: str) -> list[str]:
+        with self._reading("listing nights") as connection:
+            rows = connection.execute(
+                "SELECT id FROM aux WHERE json_type(document, ?) IS NULL ORDER BY id",
+                (json_path(section),),
+            ).fetchall()
+        return [night for (night,) in rows]
 
     # -- searches ----------------------------------------------------------------------------
 

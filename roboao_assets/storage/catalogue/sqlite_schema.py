@@ -14,7 +14,7 @@ from roboao_assets.storage.catalogue.query import (
 )
 from roboao_assets.storage.catalogue.values import DATE_KEY
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def json_path(path: str) -> str:
@@ -65,6 +65,19 @@ _INDEXED = (
     *(f"{pipeline}_strehl" for pipeline in PIPELINES),
 )
 
+_REQUESTS_AND_HISTORY = (
+    """CREATE TABLE requests (id TEXT PRIMARY KEY NOT NULL,
+        document TEXT NOT NULL CHECK (json_valid(document)))""",
+    """CREATE TABLE history (id TEXT PRIMARY KEY NOT NULL,
+        subject GENERATED ALWAYS AS (json_extract(document, '$.subject')) STORED,
+        document TEXT NOT NULL CHECK (json_valid(document)))""",
+    "CREATE INDEX history_subject ON history (subject, id)",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+# What brings a file of an older version to this one, in one transaction.
+MIGRATIONS = {1: _REQUESTS_AND_HISTORY}
+
 STATEMENTS = (
     _OBJECTS,
     *(
@@ -82,5 +95,5 @@ STATEMENTS = (
     "CREATE INDEX images_observation ON images (observation, key)",
     """CREATE TABLE claims (key TEXT PRIMARY KEY NOT NULL, owner TEXT NOT NULL,
         expires REAL NOT NULL) WITHOUT ROWID""",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
+    *_REQUESTS_AND_HISTORY,
 )

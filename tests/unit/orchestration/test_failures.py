@@ -1,13 +1,9 @@
 import dagster as dg
 import pytest
 
-from roboao_assets.orchestration.failures import (
-    MAX_RETRIES,
-    failure_of,
-    is_transient,
-    wait_before_retry_s,
-)
+from roboao_assets.orchestration.failures import MAX_RETRIES, failure_of, wait_before_retry_s
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.retrying import is_transient
 
 
 def failed(error_type, retryable):

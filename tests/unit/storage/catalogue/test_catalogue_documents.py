@@ -70,7 +70,7 @@ def test_status_places():
     assert status_path("bright_star.pca.preview") == "bright_star.pca.preview"
     assert "pipelined.faint_star.strehl.status.force_redo" in REDO_PATHS
     assert "pipelined.bright_star.preview.force_redo" in REDO_PATHS
-    assert len(REDO_PATHS) == 15
+    assert len(REDO_PATHS) == 18
 
 
 def test_product_of_any_document():

@@ -1,0 +1,147 @@
+"""The sensor that takes in what the telescope has written: newest night first."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from roboao_assets.automation.jobs import ArchiveJobs, step_config
+from roboao_assets.automation.tags import MAX_ACTIVE_NIGHTS, active_nights, night_tags
+from roboao_assets.orchestration.readiness import why_not_now
+from roboao_assets.orchestration.reloading import ask_for_reload
+from roboao_assets.orchestration.resources import CodeLocation
+from roboao_assets.storage.catalogue import Catalogue, open_catalogue
+from roboao_assets.storage.manifest import update_manifest
+from roboao_assets.storage.paths import ArchivePaths
+from roboao_assets.storage.raw_scan import NightScan, RecentFiles, scan_raw_nights
+
+# What a night that waits for its calibration can do without it.
+_WITHOUT_MASTERS = ("raw_night", "seeing")
+_ALL = ("raw_night", "master_darks", "master_flats", "bad_pixel_mask", "seeing")
+
+
+@dataclass
+class _Cursor:
+    """What the sensor remembers from tick to tick.
+
+    `started`: run key and calibration files of each night at the last start;
+    `recent`: files that were written lately, as they were at the last tick.
+    """
+
+    started: dict[str, list[str]] = field(default_factory=dict)
+    recent: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, text: str | None) -> "_Cursor":
+        values: dict[str, Any] = json.loads(text or "{}")
+        if "started" not in values:
+            # Of an older version: night to run key.
+            return cls(started={night: [str(key), ""] for night, key in values.items()})
+        return cls(**values)
+
+    def dump(self, scans: Mapping[str, NightScan]) -> str:
+        started = {night: value for night, value in self.started.items() if night in scans}
+        recent = {night: dict(scan.recent) for night, scan in scans.items() if scan.recent}
+        return json.dumps({"started": started, "recent": recent})
+
+
+def build_raw_nights_sensor(location: CodeLocation, jobs: ArchiveJobs) -> dg.SensorDefinition:
+    """Return the sensor that looks at the raw roots."""
+    settings = location.settings
+
+    @dg.sensor(
+        name="raw_nights",
+        job=jobs.calibrate_night,
+        minimum_interval_seconds=settings.sensor_interval_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Takes new and changed raw nights in: newest first, settled files only.",
+    )
+    def raw_nights(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        if not settings.raw_roots:
+            return dg.SkipReason("no raw roots are configured (setting raw_roots)")
+        cursor = _Cursor.load(context.cursor)
+        scans = _scan(location, cursor.recent)
+        path = ArchivePaths(settings.archive_root.absolute()).manifest
+        found = {night: scan.observations for night, scan in scans.items()}
+        if update_manifest(path, found) != location.partitions.manifest:
+            origin = context.code_location_origin
+            name = origin.location_name if origin else "roboao_assets"
+            answer = ask_for_reload(name, settings.dagster_port)
+            if answer.done:
+                reason = "new nights or observations: the code location was reloaded"
+                return dg.SensorResult(skip_reason=reason, cursor=cursor.dump(scans))
+            context.log.warning(answer.reason)
+        not_now = why_not_now(settings, location.now())
+        requests = []
+        if not not_now:
+            requests = list(_requests(location, scans, cursor, active_nights(context.instance)))
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else not_now or _nothing_new(location, scans),
+            cursor=cursor.dump(scans),
+        )
+
+    return raw_nights
+
+
+def _scan(location: CodeLocation, recent: Mapping[str, RecentFiles]) -> dict[str, NightScan]:
+    settings = location.settings
+    return scan_raw_nights(
+        settings.raw_roots,
+        settings.archiving_start_date,
+        settings.settle_s,
+        location.now().timestamp(),
+        before=recent,
+        end_of_night=settings.end_of_night,
+    )
+
+
+def _nothing_new(location: CodeLocation, scans: Mapping[str, NightScan]) -> str:
+    arriving = sum(scan.n_arriving for scan in scans.values())
+    gone = [night for night in location.partitions.manifest.nights if night not in scans]
+    said = [f"nothing new in {len(scans)} nights"]
+    if arriving:
+        said.append(f"{arriving} files are still arriving")
+    if gone:
+        said.append(
+            f"{len(gone)} known nights have no raw folder any more ({', '.join(gone[-3:])}): "
+            f"their products are kept"
+        )
+    return "; ".join(said)
+
+
+def _requests(
+    location: CodeLocation, scans: Mapping[str, NightScan], cursor: _Cursor, active: set[str]
+) -> Iterator[dg.RunRequest]:
+    known = location.partitions.manifest
+    room = MAX_ACTIVE_NIGHTS - len(active)
+    for night, scan in scans.items():
+        run_key = f"{night}:{len(scan.observations)}:{scan.fingerprint}"
+        before = cursor.started.get(night, ["", ""])
+        if room <= 0:
+            return
+        if not scan.n_files or night in active or before[0] == run_key:
+            continue
+        if night not in known.nights or not set(scan.observations) <= set(known.nights[night]):
+            continue
+        room -= 1
+        assets = _ALL
+        if before[1] == scan.calibration:
+            with open_catalogue(location.settings.resolved_catalogue_url) as catalogue:
+                assets = _WITHOUT_MASTERS if waits_for_calibration(catalogue, night) else _ALL
+        cursor.started[night] = [run_key, scan.calibration]
+        yield dg.RunRequest(
+            run_key=run_key,
+            partition_key=night,
+            tags=night_tags(night),
+            asset_selection=[dg.AssetKey(name) for name in assets],
+            run_config=step_config(assets, new_code=False),
+        )
+
+
+def waits_for_calibration(catalogue: Catalogue, night: str) -> bool:
+    """Whether the masters of a night could not be made, for want of files."""
+    calibration = (catalogue.night(night) or {}).get("calib") or {}
+    return bool(calibration.get("reason")) and calibration.get("done") is not True

@@ -1,0 +1,54 @@
+"""Which failures are tried again, and when: decided here and nowhere else.
+
+Three kinds, and what taught them:
+
+permanent
+    Bad raw data, a missing calibration, a filter that no profile has: the same input
+    fails the same way, and the original archiver spent twenty attempts a product on
+    each of them. They are not tried again until their input changes or somebody asks.
+transient
+    The catalogue cannot be reached, a network file system is away for a moment: tried
+    again a few times within the run, then by runs of their own, waiting twice as long each
+    time, `most_retries` times in all.
+defects
+    Any other exception. It is told with its place and not tried again, as a defect repeats
+    itself; it stops no other observation.
+"""
+
+from datetime import datetime, timedelta
+
+from roboao_assets.pipelines.outcome import StageOutcome
+
+# By name, as an outcome that comes back from a worker holds no exception. Plain OSError is
+# what stale NFS handles and I/O errors are; FileNotFoundError, PermissionError and the
+# like have names of their own and are permanent.
+_TRANSIENT = frozenset(
+    {
+        "CatalogueUnavailableError",
+        "OSError",
+        "TimeoutError",
+        "InterruptedError",
+        "BlockingIOError",
+        "ConnectionError",
+        "ConnectionResetError",
+        "ConnectionRefusedError",
+        "ConnectionAbortedError",
+        "BrokenPipeError",
+    }
+)
+_FIRST_WAIT = timedelta(minutes=1)
+_LONGEST_WAIT = timedelta(days=1)
+
+
+def is_transient(outcome: StageOutcome) -> bool:
+    """Whether a failed stage is worth another attempt."""
+    return (
+        outcome.status == "failed"
+        and outcome.retryable
+        and (not outcome.error_type or outcome.error_type in _TRANSIENT)
+    )
+
+
+def next_attempt(failures: int, now: datetime) -> datetime:
+    """When a product that failed so often (from 1) is tried again."""
+    return now + min(_FIRST_WAIT * 2 ** min(max(failures, 1) - 1, 20), _LONGEST_WAIT)
