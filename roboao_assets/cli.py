@@ -5,7 +5,7 @@ import logging
 import typer
 
 from roboao_assets import __version__
-from roboao_assets.commands import astrometry, library, nights, raw, truth
+from roboao_assets.commands import astrometry, library, nights, operation, raw, truth
 from roboao_assets.commands.terminal import console, stop
 from roboao_assets.science.errors import ArchiveError
 
@@ -14,9 +14,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The Robo-AO archive. Settings come from ROBOAO_* variables and roboao.toml.",
 )
-for group in (raw, nights, truth):
+for group in (raw, nights, operation, truth):
     app.add_typer(group.app)
 app.add_typer(library.app, name="psf-library")
+app.add_typer(operation.calib_app, name="calib")
 app.add_typer(astrometry.app, name="astrometry")
 
 

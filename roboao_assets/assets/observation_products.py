@@ -22,6 +22,7 @@ from roboao_assets.orchestration.night_preparation import prepare_night
 from roboao_assets.orchestration.night_stage import OWNERS
 from roboao_assets.orchestration.observation_runs import ABANDONED, ObservationRun
 from roboao_assets.orchestration.observation_task import ObservationTask, TaskRules
+from roboao_assets.orchestration.provenance import ProvenanceTags
 from roboao_assets.orchestration.reference_checks import (
     ASSET,
     CHECK,
@@ -261,6 +262,7 @@ def _reduce(
         time_limit_s=settings.stage_timeout_s,
     )
     failures: dict[str, StageOutcome] = {}
+    log = _OutcomeLog(context, location)
     try:
         with location.cluster.connect(len(tasks)) as client:
             run = ObservationRun(
@@ -269,7 +271,7 @@ def _reduce(
             try:
                 for done, (observation, outcomes) in enumerate(run.outcomes(tasks), 1):
                     for outcome in outcomes:
-                        _log(context, observation, outcome)
+                        log.tell(observation, outcome)
                     failed = next((o for o in outcomes if not o.succeeded), None)
                     if failed is not None:
                         failures[observation] = failed
@@ -302,21 +304,30 @@ def _prepare_nights(
                 raise failure_of(outcome, name, context.retry_number + 1)
 
 
-def _log(context: dg.AssetExecutionContext, observation: str, outcome: StageOutcome) -> None:
-    if not outcome.succeeded:
-        context.log.error(f"{observation}: {outcome.stage}: {outcome.reason}")
-        context.log_event(failure_observation(observation, outcome))
-        return
-    if dg.AssetKey(outcome.stage) in context.selected_asset_keys:
-        context.log_event(materialization(observation, outcome))
-    checks = {key.name for key in context.selected_asset_check_keys}
-    if "strehl_flag" in checks and outcome.stage == "strehl_ratio":
-        target = newest_product(context.instance, outcome.stage, observation)
-        context.log_event(strehl_flag_evaluation(observation, outcome, target))
-    if CHECK in checks and outcome.stage == ASSET:
-        # It was compared with the library as it is, or found nothing to compare it with.
-        judgement = ReferenceJudgement(observation=observation, current=True)
-        context.log_event(references_evaluation(context.instance, judgement))
+class _OutcomeLog:
+    """The ends of stages, told to Dagster as they come."""
+
+    def __init__(self, context: dg.AssetExecutionContext, location: CodeLocation) -> None:
+        self._context = context
+        self._provenance = ProvenanceTags(context.instance, location.partitions, _specs(location))
+        self._checks = {key.name for key in context.selected_asset_check_keys}
+
+    def tell(self, observation: str, outcome: StageOutcome) -> None:
+        context = self._context
+        if not outcome.succeeded:
+            context.log.error(f"{observation}: {outcome.stage}: {outcome.reason}")
+            context.log_event(failure_observation(observation, outcome))
+            return
+        if dg.AssetKey(outcome.stage) in context.selected_asset_keys:
+            tags = self._provenance.tags(observation, outcome)
+            context.log_event(materialization(observation, outcome, tags))
+        if "strehl_flag" in self._checks and outcome.stage == "strehl_ratio":
+            target = newest_product(context.instance, outcome.stage, observation)
+            context.log_event(strehl_flag_evaluation(observation, outcome, target))
+        if CHECK in self._checks and outcome.stage == ASSET:
+            # It was compared with the library as it is, or found nothing to compare it with.
+            judgement = ReferenceJudgement(observation=observation, current=True)
+            context.log_event(references_evaluation(context.instance, judgement))
 
 
 def _failure(failures: dict[str, StageOutcome], n_tasks: int) -> dg.Failure:

@@ -8,8 +8,9 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from roboao_assets.assets.observation_products import STAGES
+from roboao_assets.pipelines.redo import NIGHT_STAGES
 
-CALIBRATION_ASSETS = ("raw_night", "master_darks", "master_flats", "bad_pixel_mask", "seeing")
+CALIBRATION_ASSETS = NIGHT_STAGES
 SUMMARY_ASSETS = ("strehl_summary", "contrast_summary", "night_report")
 
 # Their step is the reduction of any number of observations.

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from roboao_assets.automation.jobs import ArchiveJobs, step_config
+from roboao_assets.automation.jobs import CALIBRATION_ASSETS, ArchiveJobs, step_config
 from roboao_assets.automation.tags import MAX_ACTIVE_NIGHTS, active_nights, night_tags
 from roboao_assets.orchestration.readiness import why_not_now
 from roboao_assets.orchestration.reloading import ask_for_reload
@@ -19,7 +19,6 @@ from roboao_assets.storage.raw_scan import NightScan, RecentFiles, scan_raw_nigh
 
 # What a night that waits for its calibration can do without it.
 _WITHOUT_MASTERS = ("raw_night", "seeing")
-_ALL = ("raw_night", "master_darks", "master_flats", "bad_pixel_mask", "seeing")
 
 
 @dataclass
@@ -127,10 +126,11 @@ def _requests(
         if night not in known.nights or not set(scan.observations) <= set(known.nights[night]):
             continue
         room -= 1
-        assets = _ALL
+        assets = CALIBRATION_ASSETS
         if before[1] == scan.calibration:
             with open_catalogue(location.settings.resolved_catalogue_url) as catalogue:
-                assets = _WITHOUT_MASTERS if waits_for_calibration(catalogue, night) else _ALL
+                if waits_for_calibration(catalogue, night):
+                    assets = _WITHOUT_MASTERS
         cursor.started[night] = [run_key, scan.calibration]
         yield dg.RunRequest(
             run_key=run_key,

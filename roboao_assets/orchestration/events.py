@@ -3,17 +3,13 @@
 import base64
 import io
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 from PIL import Image
 
 from roboao_assets.pipelines.outcome import StageOutcome
-
-# The tag that decides whether what was made from a product is stale. Without it a night
-# summary looked fresh after one of its observations was redone; a code version beside it
-# made fresh products look stale.
-DATA_VERSION_TAG = "dagster/data_version"
 
 # An inline picture is part of a row of the event log: the archive has the large one.
 MAX_PREVIEW_BYTES = 50_000
@@ -65,14 +61,19 @@ def materialize_result(outcome: StageOutcome) -> dg.MaterializeResult:
     )
 
 
-def materialization(observation: str, outcome: StageOutcome) -> dg.AssetMaterialization:
-    """Return the event that says that a product of an observation is there."""
+def materialization(
+    observation: str, outcome: StageOutcome, tags: Mapping[str, str]
+) -> dg.AssetMaterialization:
+    """Return the event that says that a product of an observation is there.
+
+    `tags` tell what it was made from (`provenance.ProvenanceTags`).
+    """
     return dg.AssetMaterialization(
         asset_key=outcome.stage,
         partition=observation,
         description=outcome.reason or None,
         metadata=outcome_metadata(outcome),
-        tags={DATA_VERSION_TAG: outcome.fingerprint} if outcome.fingerprint else {},
+        tags=tags,
     )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from roboao_assets.pipelines.calibration_copy import copied_masters, find_lenders
 from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.workspace import Workspace
@@ -50,7 +50,8 @@ def make_master_darks(ws: Workspace, night: str, *, force: bool = False) -> Stag
     raw = read_night(ws.settings.raw_roots, night)
     if not needs_calibration(ws, raw):
         return _not_needed("master_darks")
-    _require_enough(ws, raw)
+    if lent := _lent("master_darks", ws, raw, "dark_"):
+        return lent
     options = ws.settings.calibration
 
     def combine(cube: NDArray, mode: str) -> tuple[NDArray, Cards]:
@@ -93,7 +94,8 @@ def make_master_flats(ws: Workspace, night: str, *, force: bool = False) -> Stag
     raw = read_night(ws.settings.raw_roots, night)
     if not needs_calibration(ws, raw):
         return _not_needed("master_flats")
-    _require_enough(ws, raw)
+    if lent := _lent("master_flats", ws, raw, "flat_"):
+        return lent
     options = ws.settings.calibration
     dark, dark_header = read_master(ws.paths.master_dark(night, FLATS_MODE), "master_darks")
 
@@ -132,7 +134,8 @@ def make_bad_pixel_mask(ws: Workspace, night: str, *, force: bool = False) -> St
     raw = read_night(ws.settings.raw_roots, night)
     if not needs_calibration(ws, raw):
         return _not_needed("bad_pixel_mask")
-    _require_enough(ws, raw)
+    if lent := _lent("bad_pixel_mask", ws, raw, "bad_pixels"):
+        return lent
     flat_paths = [ws.paths.master_flat(night, name) for name in sorted(raw.flats)]
     dark_paths = [ws.paths.master_dark(night, mode) for mode in sorted(raw.darks)]
     masters = {p: read_master(p, "master_darks and master_flats") for p in dark_paths + flat_paths}
@@ -244,27 +247,41 @@ def _not_needed(stage: str) -> StageOutcome:
     )
 
 
-def _require_enough(ws: Workspace, raw: RawNight) -> None:
+def _lent(stage: str, ws: Workspace, raw: RawNight, prefix: str) -> StageOutcome | None:
+    """Return the end of a stage whose masters another night lent; None if it can make its own.
+
+    Raises
+    ------
+    CalibrationMissingError
+        It can neither make its own nor was it lent any.
+    """
     options = ws.settings.calibration
     darks = sum(len(files) for files in raw.darks.values())
     flats = sum(len(files) for files in raw.flats.values())
     if darks >= options.min_dark_files and flats >= options.min_flat_files:
-        return
-    lenders = [n.name for n in sorted(ws.paths.root.glob("[0-9]" * 8)) if (n / "calib").is_dir()]
-    nearest = sorted((n for n in lenders if n != raw.night), key=lambda n: _days(n, raw.night))
+        return None
+    source, masters = copied_masters(ws, raw.night)
+    if source:
+        own = sorted(r["fingerprint"] for n, r in masters.items() if n.startswith(prefix))
+        return StageOutcome(
+            stage=stage,
+            status="unchanged",
+            reason=f"Copied from {source}",
+            fingerprint=fingerprint(stage, own),
+        )
+    lenders = find_lenders(ws, raw)
     lend = "no other night of the archive has masters yet"
-    if nearest:
-        lend = f"nights with masters, nearest first: {', '.join(nearest[:3])}"
+    if lenders:
+        nights = ", ".join(
+            x.night + (f" (without {', '.join(x.missing)})" if x.missing else "")
+            for x in lenders[:3]
+        )
+        lend = f"or copy the masters with `roboao calib copy {raw.night}`; these can lend: {nights}"
     raise CalibrationMissingError(
         f"night {raw.night} has {darks} dark and {flats} flat files in "
         f"{', '.join(str(f) for f in raw.folders)}; {options.min_dark_files} and "
-        f"{options.min_flat_files} are needed. Add the missing files and run the night again "
-        f"({lend})"
+        f"{options.min_flat_files} are needed. The night waits: add the missing files ({lend})"
     )
-
-
-def _days(night: str, other: str) -> int:
-    return abs((datetime.strptime(night, "%Y%m%d") - datetime.strptime(other, "%Y%m%d")).days)
 
 
 def read_master(path: Path, made_by: str) -> tuple[NDArray[np.float32], fits.Header]:
@@ -350,4 +367,5 @@ def _stored_masters(ws: Workspace, night: str) -> dict[str, dict[str, Any]]:
 def _publish_masters(
     ws: Workspace, night: str, made: dict[str, dict[str, Any]], **more: object
 ) -> None:
-    ws.catalogue.publish_night(night, "calib", {"masters": made, **more}, merge=("masters",))
+    own = {"copied_from": None, "comment": ""}
+    ws.catalogue.publish_night(night, "calib", {"masters": made, **own, **more}, merge=("masters",))

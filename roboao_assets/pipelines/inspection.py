@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from roboao_assets.pipelines.redo import STAGE_OF_PRODUCT
+from roboao_assets.pipelines.redo import RECORD_OF_STAGE
 from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, product
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.product_files import is_intact
@@ -56,13 +56,8 @@ def _broken(
 
 
 def _observation_records(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, stage in STAGE_OF_PRODUCT.items():
+    for stage, name in RECORD_OF_STAGE.items():
         yield stage, product(document, name)
-    for pipeline, stage in (
-        ("bright_star", "contrast_curve"),
-        ("faint_star", "faint_star_contrast_curve"),
-    ):
-        yield stage, product(document, f"{pipeline}.pca.contrast")
 
 
 def _night_records(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

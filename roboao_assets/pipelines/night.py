@@ -1,9 +1,12 @@
 """The stages of a night, ready to be called from anywhere: settings and a night in, outcome out."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from roboao_assets.pipelines import calibration, night_report, registering, seeing, summaries
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.redo import BY_ARCHIVE
+from roboao_assets.pipelines.retrying import is_transient, next_attempt
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
 from roboao_assets.storage.settings import Settings
 
@@ -67,11 +70,21 @@ def _run(stage: str, work: _NightWork, settings: Settings, night: str, force: bo
         with open_workspace(settings) as ws:
             outcome = run_stage(stage, lambda: work(ws, night, force=force))
             if not outcome.succeeded:
-                _record(ws, stage, night, outcome.reason)
+                _record(ws, stage, night, outcome)
         return outcome
 
     return run_stage(stage, open_and_work)
 
 
-def _record(ws: Workspace, stage: str, night: str, reason: str) -> None:
-    ws.catalogue.record_night_failure(night, _SECTIONS[stage], reason)
+def _record(ws: Workspace, stage: str, night: str, outcome: StageOutcome) -> None:
+    failures = ws.catalogue.record_night_failure(night, _SECTIONS[stage], outcome.reason)
+    if is_transient(outcome) and failures <= ws.settings.most_retries:
+        ws.catalogue.requests.ask(
+            night,
+            night,
+            [stage],
+            by=BY_ARCHIVE,
+            why=f"attempt {failures + 1} of {ws.settings.most_retries + 1}: {outcome.reason}",
+            force=False,
+            not_before=next_attempt(failures, datetime.now(UTC)),
+        )

@@ -22,6 +22,7 @@ from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.redo import BY_ARCHIVE, take_wishes, with_dependents
 from roboao_assets.pipelines.retrying import is_transient, next_attempt
 from roboao_assets.pipelines.stacks import BRIGHT_STAR, FAINT_STAR, StackKind
+from roboao_assets.pipelines.vanished import keep_products, vanished_files
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
 from roboao_assets.science.errors import RawDataError
 from roboao_assets.storage.raw_night import RawExposure, read_night
@@ -117,6 +118,10 @@ def reduce_observation(
     def work(outcomes: list[StageOutcome]) -> StageOutcome:
         settings = Settings.model_validate_json(settings_json)
         with open_workspace(settings) as ws:
+            gone = vanished_files(ws, observation, exposures_of(settings, night))
+            if gone:
+                outcomes += keep_products(ws, observation, wanted, gone)
+                return StageOutcome(stage=wanted[0], status="unchanged")
             ctx = open_context(ws, night, observation, force, on_progress)
             claimant = owner or f"{socket.gethostname()}:{os.getpid()}"
             if not ws.catalogue.claim(observation, CLAIM, claimant, ttl_s=settings.stage_timeout_s):
@@ -145,6 +150,14 @@ def reduce_observation(
             if stage not in done
         ]
     return outcomes
+
+
+def exposures_of(settings: Settings, night: str) -> tuple[RawExposure, ...]:
+    """Return the observations of a night's raw folders; none if there is no such folder."""
+    try:
+        return read_night(settings.raw_roots, night).observations
+    except RawDataError:
+        return ()
 
 
 def open_context(
@@ -207,7 +220,7 @@ def _run(ctx: ObservationContext, wanted: list[str], outcomes: list[StageOutcome
             result = f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status
             catalogue.requests.finish(ctx.id, asked[stage], result)
         if is_transient(outcome):
-            _ask_again(ctx, outcome)
+            _ask_again(ctx, outcome, force=force_all or stage in forced)
 
 
 def _make(
@@ -233,7 +246,17 @@ def _make(
     outcome = run_stage(stage, lambda: _one(ctx, stage))
     if outcome.status == "failed":
         run_stage(stage, lambda: _record(ctx, stage, outcome))
+    elif outcome.status == "unchanged":
+        run_stage(stage, lambda: _forget_failure(ctx, stage))
     return outcome
+
+
+def _forget_failure(ctx: ObservationContext, stage: str) -> StageOutcome:
+    """A product that is as it should be has not failed, whatever happened in between."""
+    product = _STAGES[stage][1]
+    if product and (ctx.product(product).get("status") or {}).get("retries"):
+        ctx.ws.catalogue.publish(ctx.id, product, {})
+    return StageOutcome(stage=stage, status="done")
 
 
 def _known_failure(ctx: ObservationContext, stage: str) -> StageOutcome | None:
@@ -258,7 +281,7 @@ def _circumstances(ctx: ObservationContext, stage: str) -> str:
     )
 
 
-def _ask_again(ctx: ObservationContext, outcome: StageOutcome) -> None:
+def _ask_again(ctx: ObservationContext, outcome: StageOutcome, *, force: bool) -> None:
     """Ask for a stage that failed for a reason that may pass, later and not for ever."""
     product = _STAGES[outcome.stage][1] or BRIGHT_STAR.pipeline
     status = ctx.product(product).get("status") or {}
@@ -270,7 +293,7 @@ def _ask_again(ctx: ObservationContext, outcome: StageOutcome) -> None:
             [outcome.stage],
             by=BY_ARCHIVE,
             why=f"attempt {failures + 1} of {most + 1}: {outcome.reason}",
-            force=False,
+            force=force,
             not_before=next_attempt(failures, datetime.now(UTC)),
         )
 

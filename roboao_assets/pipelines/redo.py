@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from roboao_assets.storage.catalogue import Catalogue, night_of, wanted_again
+from roboao_assets.science.errors import CatalogueError
+from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, night_of, wanted_again
 
 # Who asked, where a document of the catalogue was changed by hand: it says no more.
 BY_FLAG = "operator (catalogue)"
@@ -28,6 +29,21 @@ STAGE_OF_PRODUCT: Mapping[str, str] = {
     "extended_object.preview": "extended_object",
 }
 """Products that an operator can ask for (`force_redo`) and the stages that make them."""
+
+NIGHT_STAGES = ("raw_night", "master_darks", "master_flats", "bad_pixel_mask", "seeing")
+"""What is made of a night before its observations are reduced."""
+
+RECORD_OF_STAGE: Mapping[str, str] = {
+    "contrast_curve": "bright_star.pca.contrast",
+    "faint_star_contrast_curve": "faint_star.pca.contrast",
+    **{
+        stage: product
+        for product, stage in STAGE_OF_PRODUCT.items()
+        if product not in ("bright_star.pca.preview", "faint_star.pca.preview")
+        and product != "extended_object.preview"
+    },
+}
+"""Where the catalogue keeps what a stage made of an observation, below `pipelined`."""
 
 # The stages of the same observation whose products a stage reads.
 READS: Mapping[str, tuple[str, ...]] = {
@@ -72,3 +88,52 @@ def take_wishes(catalogue: Catalogue, document: Mapping[str, Any]) -> list[str]:
         # Of an extended object there is no Strehl ratio: such a wish has nothing to be made.
         catalogue.take_wish(observation, product)
     return taken
+
+
+def ask_for_redo(
+    catalogue: Catalogue,
+    subject: str,
+    product: str,
+    *,
+    calibration: bool,
+    by: str,
+    why: str,
+) -> None:
+    """Ask for a product of an observation, or of every observation of a night, to be made again.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    subject : str
+        An observation's id, or a night.
+    product : str
+        A key of `STAGE_OF_PRODUCT`.
+    calibration : bool
+        Of a night: its masters and seeing, and by them its observations where they change.
+    by, why : str
+
+    Raises
+    ------
+    CatalogueError
+        If the catalogue has no such observation or night.
+    """
+    document = catalogue.observation(subject)
+    if document is not None:
+        if calibration:
+            raise CatalogueError(f"{subject} is an observation: masters are made of nights")
+        found = [subject]
+    else:
+        if catalogue.night(subject) is None:
+            raise CatalogueError(
+                f"the catalogue has neither an observation nor a night {subject}; `roboao status` "
+                f"lists the nights"
+            )
+        if calibration:
+            catalogue.requests.ask(subject, subject, NIGHT_STAGES, by=by, why=why)
+            return
+        night = ObservationQuery(nights=(subject,), summary_only=True)
+        found = [document["_id"] for document in catalogue.find_observations(night)]
+    for observation in found:
+        night_name = night_of(catalogue.observation(observation) or {}) or ""
+        stage = STAGE_OF_PRODUCT[product]
+        catalogue.requests.ask(observation, night_name, [stage], by=by, why=why)

@@ -1,5 +1,7 @@
 """A raw night entered in the catalogue: what was observed, as names and headers say."""
 
+from pathlib import Path
+
 from roboao_assets.pipelines.freshness import fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.workspace import Workspace
@@ -32,11 +34,12 @@ def register_night(ws: Workspace, night: str, *, force: bool = False) -> StageOu
         if problem:
             problems[exposure.id] = problem
             _tell_problem(ws, exposure.id, problem)
-    ws.catalogue.publish_night(night, "raw", _raw_section(raw, problems))
+    missing = _missing_files(ws, raw)
+    ws.catalogue.publish_night(night, "raw", {**_raw_section(raw, problems), "missing": missing})
     return StageOutcome(
         stage="raw_night",
         status="done",
-        fingerprint=fingerprint("raw_night", _file_list(raw)),
+        fingerprint=fingerprint("raw_night", _identities(raw)),
         metadata={
             "observations": len(raw.observations),
             "new_observations": new,
@@ -44,8 +47,16 @@ def register_night(ws: Workspace, night: str, *, force: bool = False) -> StageOu
             "dark_files": sum(map(len, raw.darks.values())),
             "flat_files": sum(map(len, raw.flats.values())),
             "problems": len(problems),
+            "missing_files": len(missing),
         },
     )
+
+
+def _missing_files(ws: Workspace, raw: RawNight) -> list[str]:
+    """Files that the night once had and has not any more; nothing made of them is removed."""
+    before = (ws.catalogue.night(raw.night) or {}).get("raw") or {}
+    known = {*before.get("files", ()), *before.get("missing", ())}
+    return sorted(known - set(_file_list(raw)))
 
 
 def _tell_problem(ws: Workspace, observation: str, problem: str) -> None:
@@ -89,15 +100,23 @@ def _raw_section(raw: RawNight, problems: dict[str, str]) -> dict:
         "dark": sorted(path.name for files in raw.darks.values() for path in files),
         "flat": sorted(path.name for files in raw.flats.values() for path in files),
         "other": sorted(path.name for path in raw.unprocessed),
+        "files": _file_list(raw),
         # A list of pairs: file names hold dots, which no key of a document may have.
         "problems": [[name, reason] for name, reason in sorted(problems.items())],
     }
 
 
+def _identities(raw: RawNight) -> list[list]:
+    """Names, sizes and times of the night's files: one that was replaced makes it another."""
+    return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in _paths(raw) if p.exists()]
+
+
 def _file_list(raw: RawNight) -> list[str]:
+    return [path.name for path in _paths(raw)]
+
+
+def _paths(raw: RawNight) -> list[Path]:
     exposures = (*raw.observations, *raw.seeing)
     families = (*raw.darks.values(), *raw.flats.values(), raw.unprocessed)
-    return sorted(
-        [path.name for exposure in exposures for path in exposure.files]
-        + [path.name for files in families for path in files]
-    )
+    paths = [path for exposure in exposures for path in exposure.files]
+    return sorted([*paths, *(path for files in families for path in files)], key=lambda p: p.name)

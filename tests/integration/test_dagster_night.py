@@ -1,14 +1,20 @@
 """A night in the foreground, on the real pipelines: made, found unchanged, with a file spoilt."""
 
+import re
 import shutil
 from dataclasses import dataclass, field
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleCauseCategory
+from dagster._core.loader import LoadingContextForTest
 
 from roboao_assets.automation.jobs import CALIBRATION_ASSETS, SUMMARY_ASSETS
+from roboao_assets.definitions import build_definitions
 from roboao_assets.night_run import NightEvent, NightRun, run_night
 from roboao_assets.orchestration.home import open_instance
+from roboao_assets.orchestration.resources import load_code_location
+from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.pipelines.observation import OBSERVATION_STAGES
 from roboao_assets.science.errors import RawDataError
 from roboao_assets.storage.paths import ArchivePaths
@@ -143,7 +149,8 @@ def test_a_spoilt_file_stops_only_its_own_observation(night):
 
 def test_products_carry_their_data_version(night):
     for observation in night.runs[0].observations:
-        assert len(night.data_version("bright_star_stack", observation)) == 64
+        version = night.data_version("bright_star_stack", observation)
+        assert re.fullmatch(r"\d+-[0-9a-f]{64}", version)
 
 
 def test_a_night_without_darks_says_so_and_begins_no_observation(small_night, tmp_path):
@@ -164,3 +171,40 @@ def test_a_night_that_is_nowhere(tmp_path):
         pytest.raises(RawDataError, match="no raw data of the night 20170607"),
     ):
         run_night(settings, NIGHT, instance)
+
+
+class Freshness:
+    """What Dagster's pages say of an observation's products."""
+
+    def __init__(self, night):
+        self.night = night
+
+    def stale(self, observation):
+        graph = build_definitions(load_code_location(self.night.settings)).resolve_asset_graph()
+        loading = LoadingContextForTest(self.night.instance)
+        resolver = CachingStaleStatusResolver(self.night.instance, graph, loading)
+        return {
+            stage: {cause.category for cause in causes}
+            for stage in OBSERVATION_STAGES
+            if (causes := resolver.get_stale_causes(dg.AssetKey(stage), observation))
+        }
+
+
+def test_dagster_shows_what_is_stale_and_why(night, monkeypatch):
+    fresh = Freshness(night)
+    observation = night.runs[0].observations[0]
+    assert fresh.stale(observation) == {}
+    with monkeypatch.context() as patch:
+        patch.setitem(CODE_VERSIONS, "strehl_ratio", "99")
+        assert fresh.stale(observation) == {"strehl_ratio": {StaleCauseCategory.CODE}}
+    dark = next((night.settings.raw_roots[0] / NIGHT).glob("dark_6*"))
+    dark.write_bytes(dark.read_bytes() + b"\n")
+    job = build_definitions(load_code_location(night.settings)).resolve_job_def("calibrate_night")
+    job.execute_in_process(
+        instance=night.instance, tags={"dagster/partition": NIGHT}, raise_on_error=False
+    )
+    stale = fresh.stale(observation)
+    assert stale["bright_star_stack"] == {StaleCauseCategory.DATA}
+    assert "bright_star_preview" not in stale  # its own input is what it was
+    night.run()
+    assert fresh.stale(observation) == {}

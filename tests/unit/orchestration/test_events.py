@@ -22,10 +22,12 @@ def outcome(**values):
 
 
 def test_a_product_carries_its_data_version_and_figures():
-    event = materialization("obs", outcome(metadata={"ratio_percent": 12.5}, preview_png=b"png"))
+    event = materialization(
+        "obs", outcome(metadata={"ratio_percent": 12.5}, preview_png=b"png"), {"a": "b"}
+    )
     assert event.asset_key == dg.AssetKey("strehl_ratio")
     assert event.partition == "obs"
-    assert event.tags == {"dagster/data_version": "f00"}
+    assert event.tags == {"a": "b"}
     assert event.metadata["status"].value == "done"
     assert event.metadata["ratio_percent"].value == 12.5
     assert event.metadata["preview"].value == "![strehl_ratio](data:image/png;base64,cG5n)"
@@ -33,7 +35,7 @@ def test_a_product_carries_its_data_version_and_figures():
 
 def test_figures_that_json_or_dagster_do_not_know():
     event = materialization(
-        "obs", outcome(metadata={"a": math.nan, "b": np.float32(2.0), "c": np.int64(3)})
+        "obs", outcome(metadata={"a": math.nan, "b": np.float32(2.0), "c": np.int64(3)}), {}
     )
     assert [event.metadata[name].value for name in "abc"] == ["nan", 2.0, 3]
 
@@ -42,7 +44,8 @@ def test_a_large_picture_is_made_small():
     noise = np.random.default_rng(1).integers(0, 255, (900, 700, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "PNG")
-    text = materialization("obs", outcome(preview_png=file.getvalue())).metadata["preview"].value
+    event = materialization("obs", outcome(preview_png=file.getvalue()), {})
+    text = event.metadata["preview"].value
     head, encoded = text.rstrip(")").split(",")
     assert head == "![strehl_ratio](data:image/jpeg;base64"
     assert len(encoded) < 100_000

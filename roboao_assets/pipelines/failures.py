@@ -1,0 +1,90 @@
+"""What of a night could not be made, and what will come of it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from roboao_assets.pipelines.redo import STAGE_OF_PRODUCT
+from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, product
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightFailure:
+    """A product that is not there although it should be.
+
+    Attributes
+    ----------
+    subject : str
+        The observation, or the night.
+    product : str
+        As the catalogue calls it: `bright_star.strehl`, `calib`.
+    reason : str
+    attempts : int
+    since : datetime or None
+        Last attempt.
+    next_attempt : datetime or None
+        When it is tried again by itself; None: not before its input changes or somebody asks.
+    """
+
+    subject: str
+    product: str
+    reason: str
+    attempts: int
+    since: datetime | None
+    next_attempt: datetime | None
+
+
+def night_failures(catalogue: Catalogue, night: str) -> list[NightFailure]:
+    """Return what failed of a night: its own products first, then its observations in time order.
+
+    What was not made for a good reason (no companions of a blank field) is no failure.
+    """
+    waiting = {request.observation: request.not_before for request in catalogue.requests.all()}
+    found = list(_of_night(night, catalogue.night(night) or {}, waiting.get(night)))
+    query = ObservationQuery(nights=(night,), summary_only=True, sort=("date_utc", True))
+    for document in catalogue.find_observations(query):
+        found += _of_observation(document, waiting.get(document["_id"]))
+    return found
+
+
+def _of_night(
+    night: str, document: Mapping[str, Any], next_attempt: datetime | None
+) -> Iterator[NightFailure]:
+    for section, record in document.items():
+        if not isinstance(record, Mapping):
+            continue
+        if section == "psf_lib":
+            records = {f"psf_lib.{key}": value for key, value in record.items()}
+        else:
+            records = {section: record}
+        for name, one in records.items():
+            if isinstance(one, Mapping) and one.get("retries"):
+                yield _failure(night, name, one, one, next_attempt)
+
+
+def _of_observation(
+    document: Mapping[str, Any], next_attempt: datetime | None
+) -> Iterator[NightFailure]:
+    for name in STAGE_OF_PRODUCT:
+        record = product(document, name)
+        status = record if name.endswith("preview") else record.get("status") or {}
+        if status.get("retries"):
+            yield _failure(document["_id"], name, record, status, next_attempt)
+
+
+def _failure(
+    subject: str,
+    name: str,
+    record: Mapping[str, Any],
+    status: Mapping[str, Any],
+    next_attempt: datetime | None,
+) -> NightFailure:
+    return NightFailure(
+        subject=subject,
+        product=name,
+        reason=str(status.get("reason") or "no reason was kept"),
+        attempts=int(status["retries"]),
+        since=record.get("last_modified"),
+        next_attempt=next_attempt,
+    )

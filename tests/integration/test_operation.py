@@ -1,0 +1,264 @@
+"""Redoing, retrying, lending calibration, raw files that go: on a real night's products."""
+
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from roboao_assets.pipelines import night as stages
+from roboao_assets.pipelines import observation as observation_module
+from roboao_assets.pipelines.calibration_copy import copy_calibration
+from roboao_assets.pipelines.failures import night_failures
+from roboao_assets.pipelines.freshness import CODE_VERSIONS
+from roboao_assets.pipelines.observation import OBSERVATION_STAGES, reduce_observation
+from roboao_assets.pipelines.redo import READS, RECORD_OF_STAGE, STAGE_OF_PRODUCT, with_dependents
+from roboao_assets.pipelines.stacks import BRIGHT_STAR, FAINT_STAR
+from roboao_assets.pipelines.workspace import open_workspace
+from roboao_assets.science.errors import CalibrationMissingError
+from roboao_assets.storage.catalogue import open_catalogue, product
+from roboao_assets.storage.raw_night import read_night
+from roboao_assets.storage.settings import Settings
+
+NIGHT, OTHER = "20170607", "20170609"
+NIGHT_STAGES = (
+    stages.register_night,
+    stages.make_master_darks,
+    stages.make_master_flats,
+    stages.make_bad_pixel_mask,
+    stages.measure_night_seeing,
+)
+
+
+def link_files(source: Path, target: Path, keep=lambda name: True):
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if keep(path.name):
+            os.link(path, target / path.name)
+
+
+def reduce(settings, observation, night=NIGHT, **options):
+    made = reduce_observation(settings.model_dump_json(), night, observation, **options)
+    return {outcome.stage: outcome for outcome in made}
+
+
+def prepare(settings, night=NIGHT):
+    return {o.stage: o for o in (stage(settings, night) for stage in NIGHT_STAGES)}
+
+
+@pytest.fixture(scope="module")
+def reduced(small_night, tmp_path_factory):
+    """An archive with the small night in it: copied by each test that changes it."""
+    root = tmp_path_factory.mktemp("reduced")
+    link_files(small_night / NIGHT, root / "raw" / NIGHT)
+    settings = Settings(raw_roots=(root / "raw",), archive_root=root / "archive", threads=2)
+    prepare(settings)
+    for exposure in read_night(settings.raw_roots, NIGHT).observations:
+        assert all(o.succeeded for o in reduce(settings, exposure.id).values())
+    return root
+
+
+@pytest.fixture
+def settings(reduced, tmp_path):
+    shutil.copytree(reduced / "archive", tmp_path / "archive")
+    link_files(reduced / "raw" / NIGHT, tmp_path / "raw" / NIGHT)
+    return Settings(raw_roots=(tmp_path / "raw",), archive_root=tmp_path / "archive", threads=2)
+
+
+@pytest.fixture
+def catalogue(settings):
+    with open_catalogue(settings.resolved_catalogue_url) as opened:
+        yield opened
+
+
+def statuses(outcomes):
+    return {stage: outcome.status for stage, outcome in outcomes.items()}
+
+
+def test_names_of_stages_agree():
+    assert set(READS) | set(RECORD_OF_STAGE) <= set(OBSERVATION_STAGES)
+    for kind in (BRIGHT_STAR, FAINT_STAR):
+        assert STAGE_OF_PRODUCT[kind.pipeline] == kind.stack
+        assert STAGE_OF_PRODUCT[f"{kind.pipeline}.strehl"] == kind.strehl
+        assert STAGE_OF_PRODUCT[f"{kind.pipeline}.pca"] == kind.residual
+        assert RECORD_OF_STAGE[kind.contrast] == f"{kind.pipeline}.pca.contrast"
+    assert with_dependents(["strehl_ratio"]) == {
+        "strehl_ratio",
+        "bright_star_preview",
+        "psf_candidate",
+    }
+
+
+def test_a_flag_makes_a_product_and_its_dependents_again(settings, catalogue, small_observations):
+    name = small_observations[0]
+    before = catalogue.observation(name)
+    catalogue.request_redo(name, "bright_star.strehl")
+    ended = statuses(reduce(settings, name))
+    again = {stage for stage, status in ended.items() if status == "done"}
+    assert again == {"strehl_ratio", "bright_star_preview", "psf_candidate"}
+    after = catalogue.observation(name)
+    status = product(after, "bright_star.strehl")["status"]
+    assert (status["done"], status["force_redo"], status["enqueued"]) == (True, False, False)
+    modified = "last_modified"
+    assert product(after, "bright_star")[modified] == product(before, "bright_star")[modified]
+    (entry,) = catalogue.requests.history(name)
+    assert (entry["action"], entry["by"]) == ("made strehl_ratio", "operator (catalogue)")
+    assert entry["result"] == "done"
+    assert catalogue.requests.all() == []
+    assert set(statuses(reduce(settings, name)).values()) <= {"unchanged", "skipped"}
+
+
+def test_a_wish_survives_the_death_of_the_run_that_took_it(
+    settings, catalogue, small_observations, monkeypatch
+):
+    name = small_observations[0]
+    catalogue.request_redo(name, "bright_star.strehl")
+
+    def die(*args, **kwargs):
+        raise SystemExit("killed")
+
+    monkeypatch.setattr(observation_module, "_make", die)
+    with pytest.raises(SystemExit):
+        reduce(settings, name)
+    monkeypatch.undo()
+    assert set(catalogue.requests.of(name).stages) == {"strehl_ratio"}
+    assert statuses(reduce(settings, name))["strehl_ratio"] == "done"
+
+
+def test_a_changed_product_is_made_again_and_a_touched_one_is_not(settings, small_observations):
+    name = small_observations[0]
+    folder = settings.archive_root / NIGHT / name / "bright_star"
+    os.utime(folder / "100p.fits")
+    assert set(statuses(reduce(settings, name)).values()) <= {"unchanged", "skipped"}
+    content = bytearray((folder / "strehl" / f"{name}_strehl.txt").read_bytes())
+    content[-2] ^= 1
+    (folder / "strehl" / f"{name}_strehl.txt").write_bytes(content)
+    ended = statuses(reduce(settings, name))
+    assert ended["strehl_ratio"] == "done"
+    assert ended["bright_star_stack"] == "unchanged"
+
+
+def test_new_code_makes_anew_on_demand_only(settings, small_observations, monkeypatch):
+    name = small_observations[0]
+    before = reduce(settings, name)["strehl_ratio"].fingerprint
+    monkeypatch.setitem(CODE_VERSIONS, "strehl_ratio", "99")
+    kept = reduce(settings, name)["strehl_ratio"]
+    assert (kept.status, kept.fingerprint) == ("unchanged", before)
+    asked = settings.model_copy(update={"redo_for_new_code": True})
+    ended = reduce(asked, name)
+    assert ended["strehl_ratio"].status == "done"
+    assert ended["strehl_ratio"].fingerprint.startswith("99-")
+    # What is made of it knows that it is another.
+    assert ended["bright_star_preview"].status == "done"
+    assert ended["bright_star_stack"].status == "unchanged"
+
+
+def test_a_spoilt_file_is_read_once_and_not_at_every_look(settings, catalogue, small_observations):
+    name = small_observations[0]
+    path = next(settings.raw_roots[0].glob(f"{NIGHT}/{name}.fits.bz2"))
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[: len(whole) // 2])
+    first = reduce(settings, name)["bright_star_stack"]
+    assert first.status == "failed"
+    retries = product(catalogue.observation(name), "bright_star")["status"]["retries"]
+    again = reduce(settings, name)["bright_star_stack"]
+    assert (again.status, again.error_type) == ("failed", "KnownFailure")
+    assert again.reason == first.reason
+    status = product(catalogue.observation(name), "bright_star")["status"]
+    assert status["retries"] == retries
+    assert catalogue.requests.all() == []
+    (failure, *_) = night_failures(catalogue, NIGHT)
+    assert (failure.subject, failure.product, failure.next_attempt) == (name, "bright_star", None)
+    path.write_bytes(whole)
+    assert reduce(settings, name)["bright_star_stack"].succeeded
+
+
+def test_a_failure_that_may_pass_is_asked_for_again_later(
+    settings, catalogue, small_observations, monkeypatch
+):
+    name = small_observations[0]
+    catalogue.request_redo(name, "bright_star.strehl")
+    make, _ = observation_module._STAGES["strehl_ratio"]
+
+    def stale_handle(ctx):
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setitem(
+        observation_module._STAGES, "strehl_ratio", (stale_handle, "bright_star.strehl")
+    )
+    assert reduce(settings, name)["strehl_ratio"].status == "failed"
+    asked = catalogue.requests.of(name)
+    assert asked.stages["strehl_ratio"].by == "archive"
+    assert "attempt 2 of 21" in asked.stages["strehl_ratio"].why
+    assert asked.not_before - datetime.now(UTC) > timedelta(seconds=50)
+    reduce(settings, name, stages=("strehl_ratio",))
+    later = catalogue.requests.of(name)
+    assert later.not_before - asked.not_before > timedelta(seconds=50)
+    monkeypatch.undo()
+    assert reduce(settings, name)["strehl_ratio"].status == "done"
+    assert catalogue.requests.of(name) is None
+
+
+def test_a_raw_file_that_vanished_is_told_and_nothing_is_lost(
+    settings, catalogue, small_observations
+):
+    gone, other = small_observations
+    before = catalogue.observation(gone)["pipelined"]
+    for path in settings.raw_roots[0].glob(f"{NIGHT}/{gone}*"):
+        path.unlink()
+    registered = prepare(settings)["raw_night"]
+    assert registered.metadata["missing_files"] >= 1
+    assert any(gone in name for name in catalogue.night(NIGHT)["raw"]["missing"])
+    ended = reduce(settings, gone)
+    assert ended["bright_star_stack"].status == "unchanged"
+    assert "gone: what was made of it is kept" in ended["bright_star_stack"].reason
+    assert all(outcome.succeeded for outcome in ended.values())
+    assert catalogue.observation(gone)["pipelined"] == before
+    assert (settings.archive_root / NIGHT / gone / "bright_star" / "100p.fits").exists()
+    assert set(statuses(reduce(settings, other)).values()) <= {"unchanged", "skipped"}
+
+
+def test_a_night_without_darks_waits_and_can_be_lent_masters(
+    settings, catalogue, small_night, small_observations
+):
+    raw = settings.raw_roots[0]
+    names = {}
+    for path in (small_night / NIGHT).iterdir():
+        if not path.name.startswith(("dark", "truth", "flat")):
+            names[path] = raw / OTHER / path.name.replace(NIGHT, OTHER)
+    (raw / OTHER).mkdir()
+    for path, link in names.items():
+        os.link(path, link)
+    ended = prepare(settings, OTHER)
+    waits = ended["master_darks"]
+    assert (waits.status, waits.error_type) == ("failed", "CalibrationMissingError")
+    assert f"`roboao calib copy {OTHER}`; these can lend: {NIGHT}" in waits.reason
+    with open_workspace(settings) as ws:
+        with pytest.raises(CalibrationMissingError, match="has no masters of its own"):
+            copy_calibration(ws, OTHER, "20170101", by="ann")
+        assert copy_calibration(ws, OTHER, None, by="ann").night == NIGHT
+    section = catalogue.night(OTHER)["calib"]
+    assert section["comment"] == f"Copied from {NIGHT}"
+    (entry,) = catalogue.requests.history(OTHER)
+    assert (entry["by"], entry["source"]) == ("ann", NIGHT)
+    assert set(catalogue.requests.of(OTHER).stages) == {stage for stage in ended}
+    ended = prepare(settings, OTHER)
+    assert ended["master_darks"].status == "unchanged"
+    assert ended["master_flats"].reason == f"Copied from {NIGHT}"
+    name = small_observations[0].replace(NIGHT, OTHER)
+    assert reduce(settings, name, OTHER)["bright_star_stack"].succeeded
+    same = (settings.archive_root / NIGHT / small_observations[0] / "bright_star" / "frames.txt",)
+    other = settings.archive_root / OTHER / name / "bright_star" / "frames.txt"
+    assert other.read_text() == same[0].read_text()
+    # A night that was lent its masters lends none.
+    with open_workspace(settings) as ws, pytest.raises(CalibrationMissingError):
+        copy_calibration(ws, NIGHT, OTHER, by="ann")
+    # Its own files, when they come, are better.
+    for path in (small_night / NIGHT).iterdir():
+        if path.name.startswith(("dark", "flat")):
+            os.link(path, raw / OTHER / path.name.replace(NIGHT, OTHER))
+    ended = prepare(settings, OTHER)
+    assert ended["master_darks"].status == "done"
+    assert catalogue.night(OTHER)["calib"]["copied_from"] is None
