@@ -10,7 +10,11 @@ from collections.abc import Iterable, Iterator
 
 import dagster as dg
 
-from roboao_assets.orchestration.claims import release_claims
+from roboao_assets.orchestration.claims import (
+    owner_of,
+    release_claims_of_dead_runs,
+    settle_abandoned,
+)
 from roboao_assets.orchestration.cluster import ClusterError
 from roboao_assets.orchestration.events import (
     failure_observation,
@@ -65,7 +69,7 @@ def build_observation_products(location: CodeLocation) -> list[dg.AssetsDefiniti
     @dg.multi_asset(
         name="reduce_observation",
         description="Reduces observations on the Dask cluster, each by itself.",
-        specs=_specs(location),
+        specs=observation_specs(location),
         check_specs=_check_specs(location),
         can_subset=True,
         partitions_def=partitions.observations,
@@ -104,7 +108,8 @@ def build_observation_products(location: CodeLocation) -> list[dg.AssetsDefiniti
     return [reduce_observation]
 
 
-def _specs(location: CodeLocation) -> list[dg.AssetSpec]:
+def observation_specs(location: CodeLocation) -> list[dg.AssetSpec]:
+    """Return the specs of an observation's products, in the order of the flow."""
     of_night = location.partitions.night_to_observations
 
     def spec(name: str, group: str, deps: list[str | dg.AssetDep], text: str) -> dg.AssetSpec:
@@ -256,11 +261,16 @@ def _reduce(
     settings = config.applied_to(location.settings)
     rules = TaskRules(
         run_id=context.run.run_id,
-        owner=f"run {context.run.root_run_id or context.run.run_id}",
+        owner=owner_of(context.run),
         settings_json=settings.model_dump_json(),
         force=config.force,
         time_limit_s=settings.stage_timeout_s,
     )
+    freed = release_claims_of_dead_runs(
+        context.instance, settings, rules.owner, [task.observation for task in tasks]
+    )
+    for observation in freed:
+        context.log.info(f"{observation}: the run that had begun it is dead; it is begun again")
     failures: dict[str, StageOutcome] = {}
     log = _OutcomeLog(context, location)
     try:
@@ -277,8 +287,8 @@ def _reduce(
                         failures[observation] = failed
                     context.log.info(f"{done} of {len(tasks)}: {observation}")
             finally:
-                abandoned = [o for o, f in failures.items() if f.error_type in ABANDONED]
-                release_claims(settings, rules.owner, [*run.in_flight, *abandoned])
+                abandoned = {o: f for o, f in failures.items() if f.error_type in ABANDONED}
+                settle_abandoned(settings, rules.owner, run.in_flight, abandoned)
     except ClusterError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     return failures
@@ -309,7 +319,9 @@ class _OutcomeLog:
 
     def __init__(self, context: dg.AssetExecutionContext, location: CodeLocation) -> None:
         self._context = context
-        self._provenance = ProvenanceTags(context.instance, location.partitions, _specs(location))
+        self._provenance = ProvenanceTags(
+            context.instance, location.partitions, observation_specs(location)
+        )
         self._checks = {key.name for key in context.selected_asset_check_keys}
 
     def tell(self, observation: str, outcome: StageOutcome) -> None:

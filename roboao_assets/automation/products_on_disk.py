@@ -9,6 +9,7 @@ from roboao_assets.automation.tags import active_nights
 from roboao_assets.orchestration.readiness import why_not_now
 from roboao_assets.orchestration.resources import CodeLocation
 from roboao_assets.pipelines.inspection import inspect_night
+from roboao_assets.pipelines.rebuilding import refresh_records
 from roboao_assets.pipelines.redo import BY_ARCHIVE
 from roboao_assets.storage.catalogue import open_catalogue
 from roboao_assets.storage.paths import ArchivePaths
@@ -46,6 +47,8 @@ def build_products_on_disk_sensor(location: CodeLocation, jobs: ArchiveJobs) -> 
                 looked, last = looked + 1, night
                 if night in active:
                     continue
+                # Operators change documents by any client: their copies follow.
+                refresh_records(catalogue, paths, night)
                 for broken in inspect_night(catalogue, paths, night):
                     asked += 1
                     catalogue.requests.ask(

@@ -12,7 +12,7 @@ from roboao_assets.automation.tags import MAX_ACTIVE_NIGHTS, active_nights, nigh
 from roboao_assets.orchestration.readiness import why_not_now
 from roboao_assets.orchestration.reloading import ask_for_reload
 from roboao_assets.orchestration.resources import CodeLocation
-from roboao_assets.storage.catalogue import Catalogue, open_catalogue
+from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, open_catalogue
 from roboao_assets.storage.manifest import update_manifest
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.raw_scan import NightScan, RecentFiles, scan_raw_nights
@@ -125,6 +125,10 @@ def _requests(
             continue
         if night not in known.nights or not set(scan.observations) <= set(known.nights[night]):
             continue
+        if not before[0] and is_done(location, night, scan):
+            # The cursor was lost, not the night.
+            cursor.started[night] = [run_key, scan.calibration]
+            continue
         room -= 1
         assets = CALIBRATION_ASSETS
         if before[1] == scan.calibration:
@@ -139,6 +143,19 @@ def _requests(
             asset_selection=[dg.AssetKey(name) for name in assets],
             run_config=step_config(assets, new_code=False),
         )
+
+
+def is_done(location: CodeLocation, night: str, scan: NightScan) -> bool:
+    """Whether the catalogue says that a night was gone through with the files that it has."""
+    with open_catalogue(location.settings.resolved_catalogue_url) as catalogue:
+        document = catalogue.night(night) or {}
+        if (document.get("raw") or {}).get("scan") != scan.fingerprint:
+            return False
+        if not document.get("report") or waits_for_calibration(catalogue, night):
+            return False
+        query = ObservationQuery(nights=(night,), summary_only=True)
+        tried = {d["_id"] for d in catalogue.find_observations(query) if d.get("pipelined")}
+        return set(scan.observations) <= tried
 
 
 def waits_for_calibration(catalogue: Catalogue, night: str) -> bool:

@@ -52,6 +52,7 @@ class _Flight:
     worker: str = ""
     frames: int = 0
     part: float = 0.0
+    stage: str = ""
 
 
 @dataclass
@@ -114,7 +115,9 @@ class ObservationRun:
         if "frames" in message:
             flight.frames, flight.part = message["frames"], message["part"]
         else:
+            # The time limit is that of a stage: it counts anew from the beginning of each.
             flight.begun_s, flight.worker = time.monotonic(), message["worker"]
+            flight.stage = message.get("stage", "")
 
     def _tell_progress(self) -> None:
         now_s = time.monotonic()
@@ -218,11 +221,14 @@ class ObservationRun:
         except (ValueError, OSError) as error:
             log.warning("the workers %s could not be restarted: %s", ", ".join(workers), error)
         for flight in overdue.values():
+            stages = flight.task.stages
+            reached = flight.stage if flight.stage in stages else stages[0]
             reason = (
-                f"not finished within {limit_s:g} s on the worker {flight.worker}, which was "
-                f"restarted; raise the setting stage_timeout_s if the observation is that large"
+                f"{reached} was not finished within {limit_s:g} s on the worker {flight.worker}, "
+                f"which was restarted; raise the setting stage_timeout_s if the observation is "
+                f"that large"
             )
-            lost = all_failed(flight.task.stages, reason, "TimeLimit")
+            lost = all_failed(stages[stages.index(reached) :], reason, "TimeLimit")
             yield flight.task.observation, [*flight.task.earlier, *lost]
 
 

@@ -56,7 +56,7 @@ class TaskRules:
     force : bool
         Make also what is up to date.
     time_limit_s : float
-        For one observation, from its beginning on a worker.
+        For one stage of an observation, from its beginning on a worker.
     """
 
     run_id: str
@@ -78,8 +78,8 @@ class TaskRules:
 def reduce_on_worker(rules: TaskRules, task: ObservationTask) -> list[StageOutcome]:
     """Reduce an observation, after telling under the topic of the run that it was begun.
 
-    The time limit counts from that word, not from the submission: how long a task waits
-    for a free worker says nothing about it.
+    The time limit counts from that word, and anew from the beginning of each stage, not from
+    the submission: how long a task waits for a free worker says nothing about it.
     """
     from roboao_assets.pipelines.observation import reduce_observation
 
@@ -91,6 +91,7 @@ def reduce_on_worker(rules: TaskRules, task: ObservationTask) -> list[StageOutco
         task.stages,
         rules.force,
         on_progress=progress_teller(rules, task),
+        on_stage=lambda stage: tell_begun(rules, task, stage),
         owner=rules.owner,
     )
 
@@ -111,10 +112,11 @@ def progress_teller(
     return tell
 
 
-def tell_begun(rules: TaskRules, task: ObservationTask) -> None:
-    """Tell whoever waits for `task` that this worker has begun it."""
+def tell_begun(rules: TaskRules, task: ObservationTask, stage: str = "") -> None:
+    """Tell whoever waits for `task` that this worker has begun it, or a stage of it."""
     worker = get_worker()
-    worker.log_event(rules.topic, {"key": rules.key(task), "worker": worker.address})
+    message = {"key": rules.key(task), "worker": worker.address, "stage": stage}
+    worker.log_event(rules.topic, message)
 
 
 def describe_worker() -> dict[str, object]:

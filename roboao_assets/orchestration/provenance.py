@@ -11,6 +11,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DEFAULT_DATA_VERSION,
     NULL_DATA_VERSION,
     NULL_EVENT_POINTER,
     extract_data_version_from_entry,
@@ -23,6 +24,7 @@ from roboao_assets.pipelines.outcome import StageOutcome
 
 # The tag that decides whether what was made from a product is stale.
 DATA_VERSION_TAG = "dagster/data_version"
+_LIBRARY = dg.AssetKey("psf_library")
 
 
 class ProvenanceTags:
@@ -70,14 +72,17 @@ class ProvenanceTags:
     def _latest(self, key: dg.AssetKey, observation: str) -> tuple[str, str]:
         if key in self._of_observation:
             return self._look_up(key, observation)
-        partition = None if key.to_user_string() == "psf_library" else self._nights[observation]
+        partition = None if key == _LIBRARY else self._nights[observation]
         if (key, partition) not in self._known:
             self._known[key, partition] = self._look_up(key, partition)
         return self._known[key, partition]
 
     def _look_up(self, key: dg.AssetKey, partition: str | None) -> tuple[str, str]:
-        record = self._instance.get_latest_data_version_record(key, False, partition)
+        # The library is observed, everything else is made.
+        observed = key == _LIBRARY
+        record = self._instance.get_latest_data_version_record(key, observed, partition)
         if record is None:
-            return NULL_DATA_VERSION.value, NULL_EVENT_POINTER
+            missing = DEFAULT_DATA_VERSION if observed else NULL_DATA_VERSION
+            return missing.value, NULL_EVENT_POINTER
         version = extract_data_version_from_entry(record.event_log_entry) or NULL_DATA_VERSION
         return version.value, str(record.storage_id)

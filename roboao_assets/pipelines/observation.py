@@ -2,7 +2,9 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
@@ -25,6 +27,7 @@ from roboao_assets.pipelines.stacks import BRIGHT_STAR, FAINT_STAR, StackKind
 from roboao_assets.pipelines.vanished import keep_products, vanished_files
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
 from roboao_assets.science.errors import RawDataError
+from roboao_assets.storage.catalogue import Catalogue
 from roboao_assets.storage.raw_night import RawExposure, read_night
 from roboao_assets.storage.settings import Settings
 
@@ -84,6 +87,7 @@ def reduce_observation(
     stages: tuple[str, ...] = OBSERVATION_STAGES,
     force: bool = False,
     on_progress: FrameProgress | None = None,
+    on_stage: Callable[[str], None] | None = None,
     owner: str = "",
 ) -> list[StageOutcome]:
     """Make the products `stages` of one observation.
@@ -104,6 +108,8 @@ def reduce_observation(
         Make also what is up to date.
     on_progress : callable, optional
         Told the frames read so far, and the part (0..1) of the raw bytes that they were.
+    on_stage : callable, optional
+        Told the name of each stage as it begins.
     owner : str
         Who reduces it: no other owner may at the same time, the same may begin again
         (after its worker died, say). By default this process.
@@ -124,14 +130,22 @@ def reduce_observation(
                 return StageOutcome(stage=wanted[0], status="unchanged")
             ctx = open_context(ws, night, observation, force, on_progress)
             claimant = owner or f"{socket.gethostname()}:{os.getpid()}"
-            if not ws.catalogue.claim(observation, CLAIM, claimant, ttl_s=settings.stage_timeout_s):
+
+            claim = _Claim(ws.catalogue, observation, claimant, settings.stage_timeout_s)
+
+            def begin(stage: str) -> None:
+                if on_stage is not None:
+                    on_stage(stage)
+                claim.renew()
+
+            if not claim.take():
                 raise RawDataError(
                     f"{observation} is being reduced by another run; it is left to that one"
                 )
             try:
-                _run(ctx, wanted, outcomes)
+                _run(ctx, wanted, outcomes, begin)
             finally:
-                ws.catalogue.release(observation, CLAIM, claimant)
+                claim.release()
         return StageOutcome(stage=wanted[0], status="done")
 
     outcomes: list[StageOutcome] = []
@@ -150,6 +164,31 @@ def reduce_observation(
             if stage not in done
         ]
     return outcomes
+
+
+@dataclass
+class _Claim:
+    """The right to reduce an observation, which lasts as long as one stage may."""
+
+    catalogue: Catalogue
+    observation: str
+    claimant: str
+    ttl_s: float
+    _taken_s: float = 0.0
+
+    def take(self) -> bool:
+        """Claim it; False if somebody else has."""
+        self._taken_s = time.monotonic()
+        return self.catalogue.claim(self.observation, CLAIM, self.claimant, ttl_s=self.ttl_s)
+
+    def renew(self) -> None:
+        """Claim it again, unless that was only just done."""
+        if time.monotonic() - self._taken_s > self.ttl_s / 10:
+            self.take()
+
+    def release(self) -> None:
+        """Give it back."""
+        self.catalogue.release(self.observation, CLAIM, self.claimant)
 
 
 def exposures_of(settings: Settings, night: str) -> tuple[RawExposure, ...]:
@@ -202,7 +241,12 @@ def find_observation(
     )
 
 
-def _run(ctx: ObservationContext, wanted: list[str], outcomes: list[StageOutcome]) -> None:
+def _run(
+    ctx: ObservationContext,
+    wanted: list[str],
+    outcomes: list[StageOutcome],
+    begin: Callable[[str], None],
+) -> None:
     """Make the stages in turn; their ends are told to who asked for them, and to `outcomes`."""
     catalogue, force_all = ctx.ws.catalogue, ctx.force
     take_wishes(catalogue, catalogue.observation(ctx.id) or {})
@@ -211,6 +255,7 @@ def _run(ctx: ObservationContext, wanted: list[str], outcomes: list[StageOutcome
     forced = with_dependents(stage for stage, one in asked.items() if one.force)
     ended: dict[str, StageOutcome] = {}
     for stage in wanted:
+        begin(stage)
         ctx.force = force_all or stage in forced
         ended[stage] = outcome = _make(ctx, stage, ended)
         outcomes.append(outcome)

@@ -45,6 +45,13 @@ RECORD_OF_STAGE: Mapping[str, str] = {
 }
 """Where the catalogue keeps what a stage made of an observation, below `pipelined`."""
 
+PRODUCT_OF_STAGE: Mapping[str, str] = {
+    **RECORD_OF_STAGE,
+    "contrast_curve": "bright_star.pca",
+    "faint_star_contrast_curve": "faint_star.pca",
+}
+"""The product whose status tells how a stage ended."""
+
 # The stages of the same observation whose products a stage reads.
 READS: Mapping[str, tuple[str, ...]] = {
     "astrometric_solution": ("bright_star_stack", "faint_star_stack"),

@@ -9,6 +9,7 @@ from roboao_assets.science.errors import RawDataError, UnknownInstrumentError
 from roboao_assets.storage.catalogue import new_observation, product
 from roboao_assets.storage.raw_header import parse_facts, read_header
 from roboao_assets.storage.raw_night import RawExposure, RawNight, read_night
+from roboao_assets.storage.raw_scan import scan_night
 
 
 def register_night(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:  # noqa: ARG001
@@ -35,11 +36,19 @@ def register_night(ws: Workspace, night: str, *, force: bool = False) -> StageOu
             problems[exposure.id] = problem
             _tell_problem(ws, exposure.id, problem)
     missing = _missing_files(ws, raw)
-    ws.catalogue.publish_night(night, "raw", {**_raw_section(raw, problems), "missing": missing})
+    identity = fingerprint("raw_night", _identities(raw))
+    section = {
+        **_raw_section(raw, problems),
+        "missing": missing,
+        "fingerprint": identity,
+        # As the sensor sees the night: one that has forgotten its cursor knows by it what is done.
+        "scan": scan_night(night, raw.folders, settle_s=0.0).fingerprint,
+    }
+    ws.catalogue.publish_night(night, "raw", section)
     return StageOutcome(
         stage="raw_night",
         status="done",
-        fingerprint=fingerprint("raw_night", _identities(raw)),
+        fingerprint=identity,
         metadata={
             "observations": len(raw.observations),
             "new_observations": new,

@@ -11,8 +11,9 @@ from typing import Any
 from roboao_assets.pipelines.freshness import kept_fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.science.errors import ArchiveError, CatalogueUnavailableError
-from roboao_assets.storage.catalogue import Catalogue, open_catalogue
+from roboao_assets.storage.catalogue import NIGHTS, Catalogue, night_of, open_catalogue
 from roboao_assets.storage.paths import ArchivePaths
+from roboao_assets.storage.records import write_record
 from roboao_assets.storage.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,27 @@ def open_workspace(settings: Settings) -> Iterator[Workspace]:
     root = settings.archive_root.absolute()
     root.mkdir(parents=True, exist_ok=True)
     with open_catalogue(settings.resolved_catalogue_url) as catalogue:
-        yield Workspace(settings=settings, paths=ArchivePaths(root), catalogue=catalogue)
+        ws = Workspace(settings=settings, paths=ArchivePaths(root), catalogue=catalogue)
+        try:
+            yield ws
+        finally:
+            _copy_changed(ws)
+
+
+def _copy_changed(ws: Workspace) -> None:
+    """Write the documents that were changed beside the products (`storage.records`)."""
+    for collection, identifier in sorted(ws.catalogue.changed):
+        if collection == NIGHTS:
+            document, path = ws.catalogue.night(identifier), ws.paths.night_record(identifier)
+        else:
+            document = ws.catalogue.observation(identifier)
+            night = night_of(document or {})
+            if night is None:
+                continue
+            path = ws.paths.observation_record(night, identifier)
+        if document is not None:
+            write_record(path, document)
+    ws.catalogue.changed.clear()
 
 
 def run_stage(stage: str, work: Callable[[], StageOutcome]) -> StageOutcome:

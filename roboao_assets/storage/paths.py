@@ -36,6 +36,14 @@ class ArchivePaths:
         """Folder of a night."""
         return self.root / night
 
+    def night_record(self, night: str) -> Path:
+        """Copy of the night's document of the catalogue."""
+        return self.night(night) / "records" / f"{night}.json"
+
+    def observation_record(self, night: str, observation: str) -> Path:
+        """Copy of an observation's document of the catalogue."""
+        return self.night(night) / "records" / f"{observation}.json"
+
     def master_dark(self, night: str, mode: str) -> Path:
         """Master dark of a mode key: `0`, `6`..`10`, or those with `4` appended (quarter frame)."""
         return self.night(night) / "calib" / f"dark_{mode}.fits"

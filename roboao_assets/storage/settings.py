@@ -219,7 +219,7 @@ class Settings(BaseSettings):
     dask_scheduler: str = Field("", description="address of a Dask scheduler; empty: local cluster")
     workers: int = Field(2, ge=1, description="worker processes of the local cluster")
     threads: int = Field(1, ge=1, description="threads of the kernels in one worker")
-    stage_timeout_s: float = Field(1800.0, gt=0, description="time limit of one observation")
+    stage_timeout_s: float = Field(1800.0, gt=0, description="time limit of a stage (s)")
     most_retries: int = Field(
         20, ge=0, description="attempts at a product that failed for a reason that may pass"
     )

@@ -208,6 +208,16 @@ def test_history_of_one_subject_and_of_all(registered):
     assert len(book.history(limit=3)) == 3
 
 
+def test_claimant(catalogue):
+    assert catalogue.claimant(ID, "reduction") is None
+    catalogue.claim(ID, "reduction", "run 1", ttl_s=60)
+    assert catalogue.claimant(ID, "reduction") == "run 1"
+    catalogue.release(ID, "reduction", "run 1")
+    catalogue.claim(ID, "reduction", "run 2", ttl_s=0.05)
+    time.sleep(0.1)
+    assert catalogue.claimant(ID, "reduction") is None
+
+
 def test_nights_without_a_section(registered):
     registered.publish_night("20160925", "raw", {})
     registered.publish_night("20160926", "psf_lib.4_star", {})

@@ -5,19 +5,29 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
 
+from roboao_assets.assets.observation_products import observation_specs
+from roboao_assets.definitions import build_definitions
+from roboao_assets.orchestration.partitions import register_raw_nights
+from roboao_assets.orchestration.reporting import report_night
+from roboao_assets.orchestration.resources import load_code_location
 from roboao_assets.pipelines import night as stages
 from roboao_assets.pipelines import observation as observation_module
 from roboao_assets.pipelines.calibration_copy import copy_calibration
 from roboao_assets.pipelines.failures import night_failures
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.pipelines.observation import OBSERVATION_STAGES, reduce_observation
+from roboao_assets.pipelines.rebuilding import rebuild_catalogue, refresh_records
 from roboao_assets.pipelines.redo import READS, RECORD_OF_STAGE, STAGE_OF_PRODUCT, with_dependents
 from roboao_assets.pipelines.stacks import BRIGHT_STAR, FAINT_STAR
 from roboao_assets.pipelines.workspace import open_workspace
 from roboao_assets.science.errors import CalibrationMissingError
-from roboao_assets.storage.catalogue import open_catalogue, product
+from roboao_assets.storage.catalogue import ObservationQuery, open_catalogue, product
+from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.raw_night import read_night
 from roboao_assets.storage.settings import Settings
 
@@ -262,3 +272,98 @@ def test_a_night_without_darks_waits_and_can_be_lent_masters(
     ended = prepare(settings, OTHER)
     assert ended["master_darks"].status == "done"
     assert catalogue.night(OTHER)["calib"]["copied_from"] is None
+
+
+def documents(catalogue):
+    observations = catalogue.find_observations(ObservationQuery())
+    nights = [catalogue.night(row.night) for row in catalogue.nights()]
+    return {document["_id"]: document for document in (*observations, *nights)}
+
+
+def test_a_lost_database_is_made_again_from_the_archive_tree(settings, tmp_path):
+    for stage in (stages.summarise_strehl, stages.summarise_contrast, stages.report_night):
+        assert stage(settings, NIGHT).succeeded
+    with open_catalogue(settings.resolved_catalogue_url) as catalogue:
+        name = next(iter(catalogue.find_observations(ObservationQuery())))["_id"]
+        catalogue.set_distributed(name, True, ["by hand"])
+        # What was changed by another client is copied by the sensor that goes round.
+        assert refresh_records(catalogue, ArchivePaths(settings.archive_root), NIGHT) == 1
+        before = documents(catalogue)
+        images = {key: catalogue.image(key) for key in catalogue.image_keys()}
+    assert len(images) > 8
+    for path in settings.archive_root.glob("catalogue.sqlite*"):
+        path.unlink()
+    with open_workspace(settings) as ws:
+        (rebuilt,) = rebuild_catalogue(ws)
+    assert (rebuilt.entered, rebuilt.kept, rebuilt.problems) == (3, 0, ())
+    with open_catalogue(settings.resolved_catalogue_url) as catalogue:
+        assert documents(catalogue) == before
+        assert {key: catalogue.image(key) for key in catalogue.image_keys()} == images
+        catalogue.set_distributed(name, False)
+    with open_workspace(settings) as ws:
+        (again,) = rebuild_catalogue(ws)
+        assert (again.entered, again.kept, again.images) == (0, 3, 0)
+        assert ws.catalogue.observation(name)["distributed"]["status"] is False
+    # Nothing is reduced anew for it.
+    for observation in before.keys() - {NIGHT}:
+        assert set(statuses(reduce(settings, observation)).values()) <= {"unchanged", "skipped"}
+
+
+def test_a_copy_that_cannot_be_read_is_named_and_the_others_are_entered(settings):
+    records = sorted((settings.archive_root / NIGHT / "records").glob("*.json"))
+    records[0].write_text("{")
+    for path in settings.archive_root.glob("catalogue.sqlite*"):
+        path.unlink()
+    with open_workspace(settings) as ws:
+        (rebuilt,) = rebuild_catalogue(ws)
+    assert rebuilt.entered == len(records) - 1
+    assert str(records[0]) in rebuilt.problems[0]
+
+
+def test_a_new_dagster_instance_is_told_what_there_is(settings, small_observations):
+    for stage in (stages.summarise_strehl, stages.summarise_contrast, stages.report_night):
+        stage(settings, NIGHT)
+    register_raw_nights(settings)
+    location = load_code_location(settings)
+    specs = observation_specs(location)
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        open_catalogue(settings.resolved_catalogue_url) as catalogue,
+    ):
+        reported = report_night(instance, location, catalogue, specs, NIGHT)
+        # Without a PSF library there is no summary of contrast curves.
+        assert reported == len(specs) * 2 + 7
+        assert report_night(instance, location, catalogue, specs, NIGHT) == 0
+        # The very data versions that a run tells, and nothing is stale.
+        for name in small_observations:
+            for stage, outcome in reduce(settings, name).items():
+                if outcome.status == "skipped":
+                    continue  # its reason names the archive, which was copied
+                record = instance.get_latest_data_version_record(dg.AssetKey(stage), False, name)
+                assert record.event_log_entry.tags["dagster/data_version"] == outcome.fingerprint
+        graph = build_definitions(location).resolve_asset_graph()
+        resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+        stale = {
+            (spec.key.to_user_string(), name): resolver.get_stale_causes(spec.key, name)
+            for spec in specs
+            for name in small_observations
+        }
+        assert {key: causes for key, causes in stale.items() if causes} == {}
+
+
+def test_a_sensor_that_lost_its_cursor_starts_nothing_that_is_done(settings):
+    for stage in (stages.summarise_strehl, stages.summarise_contrast, stages.report_night):
+        stage(settings, NIGHT)
+    register_raw_nights(settings)
+    for path in settings.raw_roots[0].glob(f"{NIGHT}/*"):
+        os.utime(path, (1e9, 1e9))
+    prepare(settings)
+    location = load_code_location(settings)
+    (sensor,) = (s for s in build_definitions(location).sensors if s.name == "raw_nights")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = sensor(dg.build_sensor_context(instance=instance))
+        assert result.run_requests == []
+        dark = next(settings.raw_roots[0].glob(f"{NIGHT}/dark*"))
+        os.utime(dark, (1e9 + 5, 1e9 + 5))
+        result = sensor(dg.build_sensor_context(instance=instance, cursor=result.cursor))
+        assert [request.partition_key for request in result.run_requests] == [NIGHT]

@@ -10,7 +10,7 @@ Examples
 ...     bright = catalogue.find_observations(ObservationQuery(strehl=(10.0, None), limit=50))
 """
 
-from roboao_assets.storage.catalogue.base import NightSummary
+from roboao_assets.storage.catalogue.base import NIGHTS, NightSummary
 from roboao_assets.storage.catalogue.documents import (
     FAINT_CLASSES,
     PIPELINES,
@@ -29,6 +29,7 @@ from roboao_assets.storage.catalogue.requests import AskedStage, RequestBook, Wo
 
 __all__ = [
     "FAINT_CLASSES",
+    "NIGHTS",
     "PIPELINES",
     "SORT_FIELDS",
     "AskedStage",

@@ -41,6 +41,8 @@ class DocumentHome(ABC):
     def __init__(self, url: str, *, read_only: bool) -> None:
         self._url = url
         self.read_only = read_only
+        # Documents (collection, id) changed by this object: their copies are to be renewed.
+        self.changed: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Self:
         """Return the catalogue itself."""
@@ -157,6 +159,10 @@ class DocumentHome(ABC):
 
     @abstractmethod
     def _claim(self, key: str, owner: str, ttl_s: float) -> bool: ...
+
+    @abstractmethod
+    def _claimant(self, key: str) -> str | None:
+        """Return the owner of a valid claim, None if there is none."""
 
     @abstractmethod
     def _release(self, key: str, owner: str) -> bool: ...

@@ -82,6 +82,7 @@ class Catalogue(DocumentHome):
         identifier = new.get("_id")
         if not isinstance(identifier, str) or not identifier:
             raise CatalogueError("an observation's document has its id as _id; this one has none")
+        self.changed.add((OBJECTS, identifier))
         if self._insert(OBJECTS, new):
             return True
         present = self._get(OBJECTS, identifier) or {}
@@ -94,6 +95,11 @@ class Catalogue(DocumentHome):
             change.assign["raw_data.last_modified"] = now_utc()
             self._update(OBJECTS, identifier, change)
         return False
+
+    def restore(self, document: Mapping[str, Any], *, is_night: bool) -> bool:
+        """Enter a document as it is, of an observation or a night; False if it is there."""
+        self._check_writable()
+        return self._insert(NIGHTS if is_night else OBJECTS, plain(document))
 
     def observation(self, identifier: str) -> dict[str, Any] | None:
         """Return an observation's document, None if there is none."""
@@ -327,6 +333,7 @@ class Catalogue(DocumentHome):
             f"{section}.last_modified": now_utc(),
         }
         self._update(NIGHTS, night, change, upsert=True)
+        self.changed.add((NIGHTS, night))
 
     def record_night_failure(self, night: str, section: str, reason: str) -> int:
         """Note that making a night's product failed, and why; return the failures in a row."""
@@ -339,6 +346,7 @@ class Catalogue(DocumentHome):
             },
             increment={f"{section}.retries": 1},
         )
+        self.changed.add((NIGHTS, night))
         return self._update(NIGHTS, night, change, upsert=True, returning=f"{section}.retries")
 
     # -- images ------------------------------------------------------------------------------
@@ -394,6 +402,10 @@ class Catalogue(DocumentHome):
         if not owner or not 0 < ttl_s < 1e9:
             raise CatalogueError(f"a claim has an owner and lasts > 0 s; got {owner!r}, {ttl_s} s")
         return self._claim(f"{subject}|{product}", owner, ttl_s)
+
+    def claimant(self, subject: str, product: str) -> str | None:
+        """Return who has claimed a product; None if nobody has, or not any more."""
+        return self._claimant(f"{subject}|{product}")
 
     def release(self, subject: str, product: str, owner: str) -> bool:
         """Give a claim back; True if `owner` held it."""
@@ -471,6 +483,7 @@ class Catalogue(DocumentHome):
     ) -> Any:
         self._check_writable()
         result = self._update(OBJECTS, identifier, change, returning=returning)
+        self.changed.add((OBJECTS, identifier))
         if result is None:
             raise CatalogueError(
                 f"{doing}: the catalogue has no observation {identifier}; register it first"

@@ -385,6 +385,12 @@ class MongoCatalogue(Catalogue):
                 return taken is not None
             return True
 
+    def _claimant(self, key: str) -> str | None:
+        valid = {"_id": key, "expires": {"$gt": now_utc()}}
+        with self._translated("reading a claim"):
+            document = self._collection(CLAIMS).find_one(valid)
+        return str(document["owner"]) if document else None
+
     def _release(self, key: str, owner: str) -> bool:
         with self._translated("releasing a claim"), self._exclusive(CLAIMS, key):
             own = {"_id": key, "owner": owner, "expires": {"$gt": now_utc()}}

@@ -361,6 +361,13 @@ class SqliteCatalogue(Catalogue):
             )
             return cursor.rowcount == 1
 
+    def _claimant(self, key: str) -> str | None:
+        with self._reading("reading a claim") as connection:
+            row = connection.execute(
+                "SELECT owner FROM claims WHERE key = ? AND expires > ?", (key, time.time())
+            ).fetchone()
+        return row[0] if row else None
+
     def _release(self, key: str, owner: str) -> bool:
         with self._writing("releasing a claim") as connection:
             cursor = connection.execute(

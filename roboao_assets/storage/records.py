@@ -1,0 +1,67 @@
+"""The catalogue's documents as files of the archive tree: the database can be lost.
+
+Beside the products of a night stands a copy of each of its documents, in `records/`: of the
+night itself and of every observation. A copy is what the catalogue had when its document was
+last changed by the archive, or looked at by the sensor that goes round the nights.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from roboao_assets.science.errors import ArchiveError
+from roboao_assets.storage.catalogue.values import encode, from_json
+from roboao_assets.storage.files import write_text_whole
+from roboao_assets.storage.paths import ArchivePaths
+
+_FORMAT = 1
+
+
+class RecordError(ArchiveError):
+    """A copy of a document cannot be read."""
+
+
+def write_record(path: Path, document: dict[str, Any]) -> bool:
+    """Write a document as a file if it is not there as it is; True if it was written."""
+    text = json.dumps(
+        {"format": _FORMAT, "document": encode(document)},
+        indent=1,
+        ensure_ascii=False,
+        allow_nan=False,
+        sort_keys=True,
+    )
+    text += "\n"
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return False
+    except (OSError, UnicodeDecodeError):
+        pass
+    write_text_whole(path, text)
+    return True
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a document that `write_record` has written.
+
+    Raises
+    ------
+    RecordError
+        If the file holds something else.
+    """
+    try:
+        content = from_json(path.read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT or not content["document"]["_id"]:
+            raise ValueError(f"format {content['format']!r} instead of {_FORMAT}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(
+            f"{path} is no copy of a document of the catalogue ({error!r}); remove it, and "
+            f"materialise what it was of"
+        ) from None
+    return dict(content["document"])
+
+
+def list_records(paths: ArchivePaths, night: str) -> Iterator[Path]:
+    """Yield the files of a night's observations, in the order of their names."""
+    own = paths.night_record(night)
+    yield from (path for path in sorted(own.parent.glob("*.json")) if path != own)
