@@ -7,8 +7,10 @@ by itself, and an observation passes through its stages in one worker's memory.
 
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import dagster as dg
+from distributed import Client
 
 from roboao_assets.orchestration.claims import release_claims
 from roboao_assets.orchestration.cluster import ClusterError
@@ -34,6 +36,7 @@ from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.pipelines.library_changes import ReferenceJudgement
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.retrying import is_transient
+from roboao_assets.storage.settings import Settings
 
 LOCAL_POOL = "local_cluster"
 STAGES = (
@@ -53,6 +56,8 @@ STAGES = (
 )
 """In the order of the flow, as `roboao_assets.pipelines.observation` has them."""
 
+# Ends the names of tasks that look again at what was made in the same run.
+SECOND_LOOK = "again"
 # Of a failure; the log has all.
 _MAX_SENTENCES = 20
 
@@ -263,23 +268,46 @@ def _reduce(
     failures: dict[str, StageOutcome] = {}
     try:
         with location.cluster.connect(len(tasks)) as client:
-            run = ObservationRun(
-                client, rules, on_progress=lambda reading: _log_progress(context, reading)
-            )
-            try:
-                for done, (observation, outcomes) in enumerate(run.outcomes(tasks), 1):
-                    for outcome in outcomes:
-                        _log(context, observation, outcome)
-                    failed = next((o for o in outcomes if not o.succeeded), None)
-                    if failed is not None:
-                        failures[observation] = failed
-                    context.log.info(f"{done} of {len(tasks)}: {observation}")
-            finally:
-                abandoned = [o for o, f in failures.items() if f.error_type in ABANDONED]
-                release_claims(settings, rules.owner, [*run.in_flight, *abandoned])
+            resolved = _run_tasks(context, settings, client, rules, tasks, failures)
+            if resolved and len(tasks) > 1:
+                # Which stars were done before them was chance: now all of them are.
+                later = replace(rules, run_id=f"{rules.run_id}-{SECOND_LOOK}", force=False)
+                again = [replace(task, stages=("extended_object",)) for task in resolved]
+                _run_tasks(context, settings, client, later, again, failures)
     except ClusterError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     return failures
+
+
+def _run_tasks(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    client: Client,
+    rules: TaskRules,
+    tasks: list[ObservationTask],
+    failures: dict[str, StageOutcome],
+) -> list[ObservationTask]:
+    """Run `tasks`, log every outcome, enter failures; return the tasks of resolved objects."""
+    by_observation = {task.observation: task for task in tasks}
+    second_look = rules.run_id.endswith(SECOND_LOOK)
+    resolved = []
+    run = ObservationRun(client, rules, on_progress=lambda reading: _log_progress(context, reading))
+    try:
+        for done, (observation, outcomes) in enumerate(run.outcomes(tasks), 1):
+            for outcome in outcomes:
+                if not (second_look and outcome.status == "unchanged"):
+                    _log(context, observation, outcome)
+                if outcome.stage == "extended_object" and outcome.status in ("done", "unchanged"):
+                    resolved.append(by_observation[observation])
+            failed = next((o for o in outcomes if not o.succeeded), None)
+            if failed is not None:
+                failures.setdefault(observation, failed)
+            look = ", looked at again after the others" if second_look else ""
+            context.log.info(f"{done} of {len(tasks)}: {observation}{look}")
+    finally:
+        abandoned = [o for o, f in failures.items() if f.error_type in ABANDONED]
+        release_claims(settings, rules.owner, [*run.in_flight, *abandoned])
+    return resolved
 
 
 def _log_progress(context: dg.AssetExecutionContext, reading: dict[str, tuple[int, float]]) -> None:
