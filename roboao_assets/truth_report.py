@@ -7,7 +7,7 @@ simulator leaves beside its raw files. Every quantity has a goal, and keeps it o
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +19,16 @@ from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.fits_products import read_image
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings
+from roboao_assets.truth_disc import disc_rows
+from roboao_assets.truth_field import field_rows
+from roboao_assets.truth_rows import TruthRow, truth_row
 
 # A companion is looked for where it is so much (mag) brighter than the contrast curve's limit.
 _SAFE_MAG = 1.0
 # What has this probability of being noise is called a companion.
 _FALSE_ALARM = 1e-3
-
-
-@dataclass(frozen=True, kw_only=True)
-class TruthRow:
-    """One quantity.
-
-    Attributes
-    ----------
-    subject : str
-        Observation, exposure or master.
-    quantity : str
-        With its unit.
-    true, measured : float or str or None
-        None: there is none.
-    error : float
-        Distance between them, or what the quantity says of it; NaN if it was not measured.
-    goal : float or None
-        The error must not be above; None: for information.
-    """
-
-    subject: str
-    quantity: str
-    true: float | str | None
-    measured: float | str | None
-    error: float
-    goal: float | None
-
-    @property
-    def passed(self) -> bool:
-        """True if the goal is kept, or there is none; what was not measured keeps none."""
-        return self.goal is None or self.error <= self.goal
+# A signal-to-noise as near (relative) to the limit of a class is on either side of it.
+_CLASS_MARGIN = 0.05
 
 
 def compare_with_truth(settings: Settings, truth_file: Path) -> list[TruthRow]:
@@ -79,13 +53,14 @@ def compare_with_truth(settings: Settings, truth_file: Path) -> list[TruthRow]:
             f"there is no {truth_file}: only a night that `roboao simulate` made has a truth to be "
             f"compared with"
         ) from error
+    limits = (settings.bright_star.zero_flux_snr, settings.bright_star.faint_snr)
     paths = ArchivePaths(settings.archive_root.absolute())
     with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
         rows = [*_masters(paths, truth)]
         rows += _seeing(catalogue.night(truth["night"]) or {}, truth["seeing"])
         for observation in truth["observations"]:
             document = catalogue.observation(observation["id"]) or {}
-            rows += _observation(paths, truth["night"], observation, document)
+            rows += _observation(paths, truth, observation, document, limits)
     return rows
 
 
@@ -127,19 +102,6 @@ def show_figure(value: float | str | None) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-def _row(
-    subject: str,
-    quantity: str,
-    true: float | None,
-    measured: float | None,
-    goal: float | None,
-) -> TruthRow:
-    error = math.nan if true is None or measured is None else abs(measured - true)
-    return TruthRow(
-        subject=subject, quantity=quantity, true=true, measured=measured, error=error, goal=goal
-    )
-
-
 def _masters(paths: ArchivePaths, truth: Mapping[str, Any]) -> Iterator[TruthRow]:
     path = paths.bad_pixel_mask(truth["night"])
     dead = np.array(truth["dead_pixels"], dtype=int)
@@ -147,7 +109,7 @@ def _masters(paths: ArchivePaths, truth: Mapping[str, Any]) -> Iterator[TruthRow
     if path.exists() and dead.size:
         mask, _ = read_image(path)
         found = float((mask[dead[:, 1], dead[:, 0]] > 0).mean())
-    yield _row("bad-pixel mask", "dead pixels found (part)", 1.0, found, 0.05)
+    yield truth_row("bad-pixel mask", "dead pixels found (part)", 1.0, found, 0.05)
 
 
 def _seeing(night: Mapping[str, Any], exposures: Sequence[Mapping[str, Any]]) -> Iterator[TruthRow]:
@@ -155,30 +117,47 @@ def _seeing(night: Mapping[str, Any], exposures: Sequence[Mapping[str, Any]]) ->
     for true in exposures:
         found = measured.get(true["id"], {})
         fwhm = true["fwhm_arcsec"]
-        yield _row(true["id"], "seeing FWHM (arcsec)", fwhm, found.get("fwhm_arcsec"), 0.05 * fwhm)
-        yield _row(true["id"], "airmass", true["airmass"], found.get("airmass"), 0.01)
+        yield truth_row(
+            true["id"], "seeing FWHM (arcsec)", fwhm, found.get("fwhm_arcsec"), 0.05 * fwhm
+        )
+        yield truth_row(true["id"], "airmass", true["airmass"], found.get("airmass"), 0.01)
 
 
 def _observation(
-    paths: ArchivePaths, night: str, true: Mapping[str, Any], document: Mapping[str, Any]
+    paths: ArchivePaths,
+    truth: Mapping[str, Any],
+    true: Mapping[str, Any],
+    document: Mapping[str, Any],
+    class_limits: Sequence[float],
 ) -> Iterator[TruthRow]:
-    subject = true["id"]
+    subject, night = true["id"], truth["night"]
+    if "disc" in true:
+        yield from disc_rows(paths, truth, true)
+        return
     stack = product(document, "bright_star")
-    found_class = stack.get("classified_as")
-    yield TruthRow(
-        subject=subject,
-        quantity="class",
-        true=true["class"],
-        measured=found_class,
-        error=0.0 if found_class == true["class"] else math.nan,
-        goal=0.0,
-    )
-    yield _row(subject, "frames", true["n_frames"], stack.get("frames"), 0.0)
+    yield _class(true, stack, class_limits)
+    yield truth_row(subject, "frames", true["n_frames"], stack.get("frames"), 0.0)
     if true["strehl_percent_whole_field"] is None or not stack.get("lock_position"):
         return
     yield _strehl(true, document)
     yield from _frames(paths, night, true)
     yield from _companions(true, document)
+    if "sky_field" in true:
+        yield from field_rows(paths, night, true)
+
+
+def _class(true: Mapping[str, Any], stack: Mapping[str, Any], limits: Sequence[float]) -> TruthRow:
+    found, snr = stack.get("classified_as"), stack.get("snr")
+    # A magnitude makes a class but for the weather: of a star at the limit either is right.
+    at_limit = snr is not None and any(abs(snr / limit - 1) < _CLASS_MARGIN for limit in limits)
+    return TruthRow(
+        subject=true["id"],
+        quantity="class",
+        true=true["class"],
+        measured=found,
+        error=0.0 if found == true["class"] else math.nan,
+        goal=None if at_limit else 0.0,
+    )
 
 
 def _strehl(true: Mapping[str, Any], document: Mapping[str, Any]) -> TruthRow:
@@ -186,7 +165,10 @@ def _strehl(true: Mapping[str, Any], document: Mapping[str, Any]) -> TruthRow:
     measured = product(document, f"{leading_pipeline(document)}.strehl").get("ratio_percent")
     # Frames of a faint star cannot be recentred perfectly, as those of the truth are.
     goal = max(0.5, 0.05 * ratio) if true["class"] == "high_flux" else 0.35 * ratio
-    return _row(true["id"], "Strehl ratio (%)", ratio, measured, goal)
+    if "sky_field" in true:
+        # Where stars are everywhere in a small frame there is no sky to take a level from.
+        goal = None
+    return truth_row(true["id"], "Strehl ratio (%)", ratio, measured, goal)
 
 
 def _frames(paths: ArchivePaths, night: str, true: Mapping[str, Any]) -> Iterator[TruthRow]:
@@ -196,7 +178,7 @@ def _frames(paths: ArchivePaths, night: str, true: Mapping[str, Any]) -> Iterato
     clear[true["clouded_frames"]] = False
     distance = np.hypot(table[:, 3] - x, table[:, 4] - y)[clear] / np.sqrt(2)
     bright = true["class"] == "high_flux"
-    yield _row(
+    yield truth_row(
         true["id"],
         "registration, median an axis (px)",
         0.0,
@@ -206,7 +188,9 @@ def _frames(paths: ArchivePaths, night: str, true: Mapping[str, Any]) -> Iterato
     level = np.array(true["frames"]["bias_adu"], float)
     # What is measured has the sky in it, which is the same in all frames.
     scatter = float(np.std(table[:, 5] - level))
-    yield _row(true["id"], "bias level, frame to frame (ADU)", 0.0, scatter, 1.0)
+    # Nor is there in a field of stars, whose light wanders in and out of the corner.
+    goal = None if "sky_field" in true else 1.0
+    yield truth_row(true["id"], "bias level, frame to frame (ADU)", 0.0, scatter, goal)
 
 
 def _companions(true: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[TruthRow]:
@@ -223,15 +207,15 @@ def _companions(true: Mapping[str, Any], document: Mapping[str, Any]) -> Iterato
             continue
         near = min(candidates, key=lambda c: _distance(c, companion), default={})
         name = f'companion at {place:.2f}"'
-        yield _row(
+        yield truth_row(
             true["id"], f"{name}: separation (arcsec)", place, near.get("separation_arcsec"), 0.02
         )
-        yield _row(
+        yield truth_row(
             true["id"], f"{name}: contrast (mag)", companion["dmag"], near.get("contrast_mag"), 0.15
         )
         pa = near.get("pa_deg")
         turned = None if pa is None else (pa - companion["pa_deg"] + 180) % 360 - 180
-        yield _row(true["id"], f"{name}: position angle, error (deg)", 0.0, turned, 1.5)
+        yield truth_row(true["id"], f"{name}: position angle, error (deg)", 0.0, turned, 1.5)
     false = [
         c
         for c in candidates
@@ -240,8 +224,8 @@ def _companions(true: Mapping[str, Any], document: Mapping[str, Any]) -> Iterato
     ]
     references = len(record.get("library_psf_id_corr") or ())
     # Two stars and their companions are no library: what they leave is told, and no more.
-    goal = 0.0 if references > 1 else None
-    yield _row(true["id"], "candidates that are none", 0.0, float(len(false)), goal)
+    goal = 0.0 if references > 2 else None
+    yield truth_row(true["id"], "candidates that are none", 0.0, float(len(false)), goal)
 
 
 def _distance(candidate: Mapping[str, Any], companion: Mapping[str, Any]) -> float:

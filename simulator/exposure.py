@@ -24,6 +24,7 @@ from simulator.detector import (
     draw_cosmic_rays,
 )
 from simulator.optics import Optics
+from simulator.resolved_disc import Disc
 from simulator.seeds import child_seed
 
 SCREEN_PX = 2048
@@ -66,6 +67,8 @@ class ExposurePlan:
         Expected number in a full detector and frame.
     clouded : tuple of int
         Frames of which a cloud takes 95 % of the light.
+    disc : Disc or None
+        What each of the stars is instead of a point.
     seed, night_seed : numpy.random.SeedSequence
         Of the exposure; of what a whole night has in common.
     """
@@ -87,6 +90,7 @@ class ExposurePlan:
     seed: np.random.SeedSequence
     night_seed: np.random.SeedSequence
     clouded: tuple[int, ...] = ()
+    disc: Disc | None = None
 
     @property
     def grid_px(self) -> int:
@@ -188,6 +192,10 @@ class Exposure:
         self._fixed_nm = fixed_aberrations_nm(
             self.optics, plan.correction.fixed_nm, child_seed(plan.night_seed, 0)
         )
+        self._disc_transfer = None
+        if plan.disc is not None:
+            pixel_arcsec = plan.profile.plate_scale_arcsec
+            self._disc_transfer = plan.disc.transfer(*self.optics.frequencies, pixel_arcsec)
         self._screens = self._make_screens()
 
     def _rng(self, number: int) -> np.random.Generator:
@@ -247,6 +255,8 @@ class Exposure:
         """Electrons (float32, (y, x)) of all stars in a frame, before response and sky."""
         size = self.plan.size_px
         light = np.zeros((size, size), dtype=np.float32)
+        if self._disc_transfer is not None:
+            transfer = transfer * self._disc_transfer
         near = []
         for star in self.plan.stars:
             if max(abs(star.dx_px), abs(star.dy_px)) <= SAME_STAMP_PX:

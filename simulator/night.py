@@ -17,6 +17,7 @@ import numpy as np
 from roboao_assets.science.instrument import InstrumentProfile, select_profile
 from roboao_assets.storage.files import write_text_whole, write_whole
 from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.tables import ecsv_text
 from simulator.detector import (
     DETECTOR_PX,
     FLAT_LEVEL_ADU,
@@ -32,6 +33,7 @@ from simulator.headers import CAMERA, MARKER, Pointing, primary_cards, timestamp
 from simulator.raw_files import Card, compress_frames
 from simulator.schedule import NightPlan, ScheduledExposure, dark_modes, plan_night
 from simulator.seeds import child_seed
+from simulator.star_field import CATALOGUE_NAME
 from simulator.truth import night_truth, observation_truth, seeing_truth
 
 Progress = Callable[[float, str], None]
@@ -90,7 +92,8 @@ def simulate_night(
         UT date, ``YYYYMMDD``.
     targets, frames : int
         Science observations, and frames in each (0.116 s a frame). The first eight targets
-        are always of the same kinds: single, binary, faint, an empty field and so on.
+        are always of the same kinds: single, binary, faint, an empty field and so on; the ninth
+        is a field of stars with known places on the sky, the tenth a resolved disc.
     size : int
         Side of the frames: 256 (quarter frame) or 1024.
     seed : int
@@ -112,7 +115,8 @@ def simulate_night(
     Returns
     -------
     Path
-        The night's folder; `truth.json` is in it, written last.
+        The night's folder; `truth.json` is in it, written last, and the reference stars of
+        its star field if it has one.
 
     Raises
     ------
@@ -137,6 +141,9 @@ def simulate_night(
     folder = Path(root) / night
     folder.mkdir(parents=True, exist_ok=True)
     made = _run(folder, tasks, workers or min(os.cpu_count() or 1, 8), on_progress)
+    for exposure in plan.observations:
+        if exposure.field is not None:
+            write_text_whole(folder / CATALOGUE_NAME, ecsv_text(exposure.field.catalogue))
     truth = night_truth(
         plan,
         camera,

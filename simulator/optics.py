@@ -156,8 +156,8 @@ class Optics:
         return self.mean_transfer(np.zeros((1, *self.aperture.shape), dtype=np.float32))
 
     @cached_property
-    def _frequencies(self) -> tuple[np.ndarray, np.ndarray]:
-        # Cycles a raw px: (y, whole) and (x, half plane).
+    def frequencies(self) -> tuple[np.ndarray, np.ndarray]:
+        """Frequencies of a transfer function (cycles a raw px): along y, and along x (half)."""
         pitch = 1.0 / self.oversampling
         return np.fft.fftfreq(self.fine_px, pitch), np.fft.rfftfreq(self.fine_px, pitch)
 
@@ -171,7 +171,7 @@ class Optics:
 
     def moved(self, transfer: np.ndarray, x: float, y: float) -> np.ndarray:
         """The transfer function of an image moved by (x, y) raw px."""
-        fy, fx = self._frequencies
+        fy, fx = self.frequencies
         ramp = np.exp(-2j * pi * fy * y)[:, None] * np.exp(-2j * pi * fx * x)[None, :]
         return transfer * ramp.astype(np.complex64)
 
@@ -192,7 +192,7 @@ class Optics:
         ndarray
             float32 (y, x), `grid_px` a side, in the units of the fluxes; never negative.
         """
-        fy, fx = self._frequencies
+        fy, fx = self.frequencies
         pattern = np.zeros(transfer.shape, dtype=np.complex128)
         for x, y, flux in stars:
             row = flux * np.exp(-2j * pi * fx * x)
@@ -205,7 +205,7 @@ class Optics:
 
     def patch(self, transfer: np.ndarray, x: float, y: float) -> np.ndarray:
         """Surface brightness (1 / raw px^2) in steps of `PATCH_STEP_PX` round (x, y)."""
-        fy, fx = self._frequencies
+        fy, fx = self.frequencies
         offsets = np.arange(-PATCH_HALF_PX, PATCH_HALF_PX + 1e-9, PATCH_STEP_PX)
         rows = np.exp(2j * pi * np.outer(y + offsets, fy)).astype(np.complex64)
         columns = np.exp(2j * pi * np.outer(x + offsets, fx)) * self._half_plane_weight
@@ -214,7 +214,7 @@ class Optics:
 
     def box_flux(self, transfer: np.ndarray, x: float, y: float) -> float:
         """Part of a star's light in the flux box centred at (x, y) from the star."""
-        fy, fx = self._frequencies
+        fy, fx = self.frequencies
         side = self.box_arcsec / self.plate_scale_arcsec
         row = np.exp(2j * pi * fy * y) * np.sinc(side * fy) * side
         column = np.exp(2j * pi * fx * x) * np.sinc(side * fx) * side * self._half_plane_weight

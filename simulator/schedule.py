@@ -1,6 +1,6 @@
 """The plan of a night: what is exposed when, in which mode, under which sky."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from math import pi, radians, sin
 
@@ -14,6 +14,7 @@ from simulator.exposure import ExposurePlan, Star
 from simulator.headers import CAMERA, MARKER, Pointing, primary_cards, timestamp
 from simulator.raw_files import Card
 from simulator.seeds import child_seed
+from simulator.star_field import StarField, draw_star_field
 from simulator.targets import (
     Target,
     brightest_electrons,
@@ -47,6 +48,8 @@ class ScheduledExposure:
     cards : list of Card
         Of its primary header.
     airmass : float
+    field : StarField or None
+        The stars in it, where their places on the sky are known.
     """
 
     id: str
@@ -55,6 +58,7 @@ class ScheduledExposure:
     plan: ExposurePlan
     cards: list[Card]
     airmass: float
+    field: StarField | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,10 +163,15 @@ def plan_night(
             elevation_deg=rng.uniform(48.0, 85.0),
         )
         airmass = 1.0 / sin(radians(pointing.elevation_deg))
+        spread = 14.0 if size < 512 else 60.0
+        place = size / 2.0 + rng.uniform(-spread, spread, 2)
+        seed_of_field = child_seed(night_seed, 5, index)
+        field = _draw_field(seed_of_field, profile, target, pointing, utc, size, place)
+        seen = replace(target, companions=field.companions(profile)) if field else target
         plan = _plan_exposure(
-            rng,
             profile,
-            target,
+            seen,
+            place=place,
             turbulence=sky.turbulence(part, airmass),
             loop_closed=not is_seeing,
             frames=seeing_frames if is_seeing else frames,
@@ -170,7 +179,8 @@ def plan_night(
             seed=child_seed(night_seed, 100 + index),
             night_seed=night_seed,
         )
-        exposures.append((is_seeing, _schedule(target, plan, utc, pointing, airmass, is_seeing)))
+        scheduled = _schedule(seen, plan, utc, pointing, airmass, is_seeing)
+        exposures.append((is_seeing, replace(scheduled, field=field)))
     return NightPlan(
         night=night,
         profile=profile,
@@ -205,11 +215,35 @@ def _interleave(observed: list[Target], seeing: list[Target]) -> list[tuple[Targ
     return [(target, flag) for _, target, flag in sorted(places, key=lambda place: place[0])]
 
 
+def _draw_field(
+    seed: np.random.SeedSequence,
+    profile: InstrumentProfile,
+    target: Target,
+    pointing: Pointing,
+    utc: datetime,
+    size: int,
+    place: np.ndarray,
+) -> StarField | None:
+    if not target.field_size:
+        return None
+    return draw_star_field(
+        np.random.default_rng(seed),
+        profile,
+        pointing,
+        utc=utc,
+        stars=target.field_size,
+        size_px=size,
+        guide_px=(float(place[0]), float(place[1])),
+        magnitude=target.magnitude or 0.0,
+        wavelength_nm=profile.filter(target.filter_name).wavelength_nm,
+    )
+
+
 def _plan_exposure(
-    rng: np.random.Generator,
     profile: InstrumentProfile,
     target: Target,
     *,
+    place: np.ndarray,
     turbulence: Turbulence,
     loop_closed: bool,
     frames: int,
@@ -218,8 +252,6 @@ def _plan_exposure(
     night_seed: np.random.SeedSequence,
 ) -> ExposurePlan:
     fraction = CORRECTED_PEAK_FRACTION if loop_closed else SEEING_PEAK_FRACTION
-    spread = 14.0 if size < 512 else 60.0
-    x, y = size / 2.0 + rng.uniform(-spread, spread, 2)
     stars = []
     if target.magnitude is not None:
         light = electrons_per_frame(profile, target.filter_name, target.magnitude)
@@ -241,9 +273,10 @@ def _plan_exposure(
         size_px=size,
         frames=frames,
         realisations=REALISATIONS if loop_closed else SEEING_REALISATIONS,
-        x_px=float(x),
-        y_px=float(y),
+        x_px=float(place[0]),
+        y_px=float(place[1]),
         stars=tuple(stars),
+        disc=target.disc,
         sky_electrons=sky_electrons_per_pixel(profile, target.filter_name),
         cosmic_ray_rate=COSMIC_RAY_RATE,
         clouded=tuple(clouded),

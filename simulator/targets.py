@@ -9,6 +9,7 @@ import numpy as np
 from roboao_assets.science.instrument import InstrumentProfile
 from simulator.adaptive_optics import Correction
 from simulator.detector import FRAME_TIME_S
+from simulator.resolved_disc import Disc, Spot
 
 # Detected photo-electrons a second and square metre of a star of magnitude 0, in the filters'
 # pass bands, after atmosphere, optics and detector.
@@ -61,8 +62,12 @@ class Target:
         True: the exposure goes on in ``_0`` and ``_1`` files.
     cloud : bool
         True: a cloud passes.
-    expected_class : str
-        ``high_flux``, ``faint`` or ``zero_flux``.
+    expected_class : str or None
+        ``high_flux``, ``faint`` or ``zero_flux``; None for what is no star.
+    disc : Disc or None
+        What is there instead of the guide star, as bright.
+    field_size : int
+        Stars of a field with known places on the sky, the guide star one of them; 0: no such.
     correction : Correction
     """
 
@@ -76,7 +81,9 @@ class Target:
     header_magnitude: float | None = None
     split: bool = False
     cloud: bool = False
-    expected_class: str = "high_flux"
+    expected_class: str | None = "high_flux"
+    disc: Disc | None = None
+    field_size: int = 0
     correction: Correction = field(default_factory=Correction)
 
 
@@ -93,7 +100,7 @@ _RECIPES: tuple[dict[str, Any], ...] = (
         "split": True,
     },
     {
-        "program": "24.1",
+        "program": "11.1",
         "object_name": "KOI0268",
         "filter_name": "lp600",
         "magnitude": 9.9,
@@ -118,7 +125,7 @@ _RECIPES: tuple[dict[str, Any], ...] = (
         "expected_class": "zero_flux",
     },
     {
-        "program": "24",
+        "program": "11",
         "object_name": "HD141569",
         "filter_name": "Si",
         "magnitude": 7.1,
@@ -138,9 +145,34 @@ _RECIPES: tuple[dict[str, Any], ...] = (
         "magnitude": 8.8,
         "cloud": True,
     },
+    {
+        "program": "9",
+        "object_name": "M71_field",
+        "filter_name": "lp600",
+        "magnitude": 9.0,
+        "right_ascension": "19:53:46.49",
+        "declination": "+18:46:45.1",
+        "field_size": 35,
+    },
+    {
+        # A program of the solar system, as those that are resolved have.
+        "program": "24",
+        "object_name": "Ganymede",
+        "filter_name": "Si",
+        "magnitude": 4.6,
+        "expected_class": None,
+        "disc": Disc(
+            diameter_arcsec=1.4,
+            limb_darkening=0.5,
+            spots=(
+                Spot(x_arcsec=0.2, y_arcsec=0.14, sigma_arcsec=0.06, brightness=0.7),
+                Spot(x_arcsec=-0.24, y_arcsec=-0.16, sigma_arcsec=0.1, brightness=-0.3),
+            ),
+        ),
+    },
 )
 # Median low-order error (nm rms) of the first targets: their Strehl ratios span the usual range.
-_LOW_ORDER_NM = (75.0, 100.0, 115.0, 110.0, 110.0, 70.0, 90.0, 125.0)
+_LOW_ORDER_NM = (75.0, 100.0, 115.0, 110.0, 110.0, 70.0, 90.0, 125.0, 95.0, 75.0)
 
 
 def plan_targets(
@@ -189,7 +221,7 @@ def _draw_recipe(rng: np.random.Generator, index: int) -> dict[str, Any]:
             )
         )
     return {
-        "program": str(rng.choice(["3", "4", "8", "24", "24.1"])),
+        "program": str(rng.choice(["3", "4", "8", "11", "11.1"])),
         "object_name": f"SIM{index:04d}",
         "filter_name": str(rng.choice(["Si", "lp600"])),
         "magnitude": round(float(magnitude), 2),
@@ -238,4 +270,6 @@ def brightest_electrons(target: Target, profile: InstrumentProfile, peak_fractio
     """Expected electrons a frame in the brightest pixel, which has `peak_fraction` of a star."""
     if target.magnitude is None:
         return 0.0
+    if target.disc is not None:
+        peak_fraction = target.disc.peak_fraction(profile.plate_scale_arcsec)
     return peak_fraction * electrons_per_frame(profile, target.filter_name, target.magnitude)

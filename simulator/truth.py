@@ -9,6 +9,7 @@ from simulator.exposure import FrameTruth, best_frames, stack_strehl_percent
 from simulator.optics import Optics
 from simulator.schedule import NightPlan, ScheduledExposure, dark_modes
 from simulator.seeing import moffat_fwhm_arcsec, profile_fwhm_arcsec
+from simulator.star_field import CATALOGUE_NAME, StarField
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,24 @@ DEFINITIONS = {
     ),
     "companions.pa_deg": "East of north, in the convention of the instrument profile.",
     "cosmic_rays": "[frame, x, y] of each track's middle.",
+}
+# What is said besides of a field of stars, and of a resolved object.
+FIELD_DEFINITIONS = {
+    "sky_field": (
+        "Of the middle of the frame, ICRS: where it looks, how far that is from the header's "
+        "pointing, the plate scale (root of a pixel's area) and the position angle of +y, "
+        "refraction in both. stars: the guide star first; x, y: mean positions in the exposure "
+        "(raw px), ra_deg, dec_deg: at its epoch. in_catalogue: false for stars that the "
+        "reference catalogue lacks."
+    ),
+}
+DISC_DEFINITIONS = {
+    "disc": (
+        "Surface brightness, over its value at the middle without spots: 1 - limb_darkening "
+        "(1 - sqrt(1 - (r / radius)^2)), plus Gaussian spots; places from the middle along x and "
+        "y of the detector. All of it has electrons_per_frame. frames.x, frames.y: where the "
+        "core of a star in its middle would be; the Strehl ratios are that star's."
+    ),
 }
 # What is said besides where the seeing changes within the exposures.
 CHANGING_SEEING_DEFINITIONS = {
@@ -98,11 +117,40 @@ def observation_truth(scheduled: ScheduledExposure, pieces: "Sequence[Any]") -> 
         whole = stack_strehl_percent(optics, clear, whole_field=True)
         values["strehl_percent_whole_field"] = round(whole, 4)
         values["frames"] |= _frame_table(truths)
+    if target.disc is not None:
+        scale = {"plate_scale_arcsec": plan.profile.plate_scale_arcsec}
+        scale = {"plate_scale_arcsec": plan.profile.plate_scale_arcsec}
+        values["disc"] = target.disc.truth() | scale | scale
+    if scheduled.field is not None:
+        values["sky_field"] = _sky_field(scheduled.field)
     if plan.turbulence.seeing_spread > 0:
         values["frames"]["seeing_500nm_arcsec"] = _rounded(
             [t.seeing_500nm_arcsec for t in truths], 4
         )
     return values
+
+
+def _sky_field(field: StarField) -> dict[str, Any]:
+    scale, turn = field.view.scale_and_turn()
+    return {
+        "catalogue": CATALOGUE_NAME,
+        "ra_deg": round(field.view.ra_deg, 9),
+        "dec_deg": round(field.view.dec_deg, 9),
+        "pointing_error_arcsec": round(field.pointing_error_arcsec, 4),
+        "plate_scale_arcsec": round(scale, 9),
+        "y_axis_pa_deg": round(turn, 6),
+        "stars": [
+            {
+                "x": round(float(field.x_px[i]), 4),
+                "y": round(float(field.y_px[i]), 4),
+                "ra_deg": round(float(field.sky_deg[i, 0]), 9),
+                "dec_deg": round(float(field.sky_deg[i, 1]), 9),
+                "dmag": round(float(field.dmag[i]), 4),
+                "in_catalogue": bool(field.in_catalogue[i]),
+            }
+            for i in range(len(field.x_px))
+        ],
+    }
 
 
 def _frame_table(truths: list[FrameTruth]) -> dict[str, list[float]]:
@@ -208,6 +256,9 @@ def night_truth(
     """The whole of `truth.json`."""
     suffix = "" if plan.window.side_px == 1024 else "4"
     changing = any("seeing_spread" in exposure for exposure in (*observations, *seeing))
+    definitions = dict(DEFINITIONS)
+    for key, more in (("sky_field", FIELD_DEFINITIONS), ("disc", DISC_DEFINITIONS)):
+        definitions |= more if any(key in observation for observation in observations) else {}
     return {
         "night": plan.night,
         "seed": seed,
@@ -215,7 +266,7 @@ def night_truth(
         "profile": plan.profile.name,
         "plate_scale_arcsec": plan.profile.plate_scale_arcsec,
         "numpy": np.__version__,
-        "definitions": DEFINITIONS | (CHANGING_SEEING_DEFINITIONS if changing else {}),
+        "definitions": definitions | (CHANGING_SEEING_DEFINITIONS if changing else {}),
         "observations": observations,
         "seeing": seeing,
         "darks": [

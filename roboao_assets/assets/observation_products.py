@@ -7,8 +7,10 @@ by itself, and an observation passes through its stages in one worker's memory.
 
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import dagster as dg
+from distributed import Client
 
 from roboao_assets.orchestration.claims import (
     owner_of,
@@ -58,6 +60,8 @@ STAGES = (
 )
 """In the order of the flow, as `roboao_assets.pipelines.observation` has them."""
 
+# Ends the names of tasks that look again at what was made in the same run.
+SECOND_LOOK = "again"
 # Of a failure; the log has all.
 _MAX_SENTENCES = 20
 
@@ -275,32 +279,45 @@ def _reduce(
     log = _OutcomeLog(context, location)
     try:
         with location.cluster.connect(len(tasks)) as client:
-            run = ObservationRun(
-                client, rules, on_progress=lambda reading: _log_progress(context, reading)
-            )
-            try:
-                for done, (observation, outcomes) in enumerate(run.outcomes(tasks), 1):
-                    for outcome in outcomes:
-                        log.tell(observation, outcome)
-                    failed = next((o for o in outcomes if not o.succeeded), None)
-                    if failed is not None:
-                        failures[observation] = failed
-                    context.log.info(f"{done} of {len(tasks)}: {observation}")
-            finally:
-                abandoned = {o: f for o, f in failures.items() if f.error_type in ABANDONED}
-                settle_abandoned(settings, rules.owner, run.in_flight, abandoned)
+            resolved = _run_tasks(client, rules, tasks, failures, log)
+            if resolved and len(tasks) > 1:
+                # Which stars were done before them was chance: now all of them are.
+                later = replace(rules, run_id=f"{rules.run_id}-{SECOND_LOOK}", force=False)
+                again = [replace(task, stages=("extended_object",)) for task in resolved]
+                _run_tasks(client, later, again, failures, log)
     except ClusterError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     return failures
 
 
-def _log_progress(context: dg.AssetExecutionContext, reading: dict[str, tuple[int, float]]) -> None:
-    # No raw file says how many frames it has: what its bytes have given so far tells.
-    for observation, (frames, part) in reading.items():
-        context.log.info(
-            f"{observation}: {frames} of about {round(frames / part)} frames read "
-            f"({part:.0%} of the raw bytes)"
-        )
+def _run_tasks(
+    client: Client,
+    rules: TaskRules,
+    tasks: list[ObservationTask],
+    failures: dict[str, StageOutcome],
+    log: "_OutcomeLog",
+) -> list[ObservationTask]:
+    """Run `tasks`, log every outcome, enter failures; return the tasks of resolved objects."""
+    by_observation = {task.observation: task for task in tasks}
+    second_look = rules.run_id.endswith(SECOND_LOOK)
+    resolved = []
+    run = ObservationRun(client, rules, on_progress=log.progress)
+    try:
+        for done, (observation, outcomes) in enumerate(run.outcomes(tasks), 1):
+            for outcome in outcomes:
+                if not (second_look and outcome.status == "unchanged"):
+                    log.tell(observation, outcome)
+                if outcome.stage == "extended_object" and outcome.status in ("done", "unchanged"):
+                    resolved.append(by_observation[observation])
+            failed = next((o for o in outcomes if not o.succeeded), None)
+            if failed is not None:
+                failures.setdefault(observation, failed)
+            look = ", looked at again after the others" if second_look else ""
+            log.say(f"{done} of {len(tasks)}: {observation}{look}")
+    finally:
+        abandoned = {o: f for o, f in failures.items() if f.error_type in ABANDONED}
+        log.settle(rules.owner, run.in_flight, abandoned)
+    return resolved
 
 
 def _prepare_nights(
@@ -318,11 +335,25 @@ class _OutcomeLog:
     """The ends of stages, told to Dagster as they come."""
 
     def __init__(self, context: dg.AssetExecutionContext, location: CodeLocation) -> None:
-        self._context = context
+        self._context, self._settings = context, location.settings
         self._provenance = ProvenanceTags(
             context.instance, location.partitions, observation_specs(location)
         )
         self._checks = {key.name for key in context.selected_asset_check_keys}
+
+    def say(self, text: str) -> None:
+        self._context.log.info(text)
+
+    def progress(self, reading: dict[str, tuple[int, float]]) -> None:
+        # No raw file says how many frames it has: what its bytes have given so far tells.
+        for observation, (frames, part) in reading.items():
+            self.say(
+                f"{observation}: {frames} of about {round(frames / part)} frames read "
+                f"({part:.0%} of the raw bytes)"
+            )
+
+    def settle(self, owner: str, in_flight: list[str], abandoned: dict[str, StageOutcome]) -> None:
+        settle_abandoned(self._settings, owner, in_flight, abandoned)
 
     def tell(self, observation: str, outcome: StageOutcome) -> None:
         context = self._context

@@ -18,7 +18,7 @@ def truth_report(
     ] = None,
     report: Annotated[Path | None, typer.Option(help="JSON file that is written.")] = None,
     document: Annotated[Path | None, typer.Option(help="Markdown table that is written.")] = None,
-    targets: Annotated[int, typer.Option(min=1, help="Science observations.")] = 8,
+    targets: Annotated[int, typer.Option(min=1, help="Science observations.")] = 10,
     frames: Annotated[int, typer.Option(min=1, help="Frames of an observation.")] = 90,
     size: Annotated[int, typer.Option(help="Side of a frame: 256 or 1024 px.")] = 256,
     seed: Annotated[int, typer.Option(help="Same seed, same night.")] = 11,

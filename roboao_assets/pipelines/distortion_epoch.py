@@ -153,7 +153,7 @@ def residual_plot(stars: DetectedStars, solved: InstrumentSolution, *, title: st
     axes.set_ylim(0, fit.distortion.shape[0])
     axes.set_aspect("equal")
     heading = (
-        f"{printable(title)}: {fit.distortion.stars} stars, rms {fit.distortion.rms_mas:.1f} mas; "
+        f"{printable(title)}\n{fit.distortion.stars} stars, rms {fit.distortion.rms_mas:.1f} mas; "
         f"an arrow of {key_px:.0f} px is {key_mas:g} mas"
     )
     style_axes(axes, x_label="x (px)", y_label="y (px)", title=heading)

@@ -1,4 +1,6 @@
-"""A planet of a small night: stacked on its disc, deconvolved with a star of the night."""
+"""A planet of a small night: stacked on its disc, deconvolved with a star of the night, or of
+another; and with the better star, whenever that is reduced.
+"""
 
 import bz2
 import io
@@ -9,15 +11,20 @@ from astropy.io import fits
 from scipy import ndimage
 from scipy.signal import fftconvolve
 
+from roboao_assets.night_run import run_night
+from roboao_assets.orchestration.home import open_instance
 from roboao_assets.pipelines import night as stages
 from roboao_assets.pipelines.observation import reduce_observation
+from roboao_assets.pipelines.psf_candidates import add_to_library
 from roboao_assets.storage.catalogue import open_catalogue, product
 from roboao_assets.storage.paths import ArchivePaths
-from roboao_assets.storage.settings import Settings
+from roboao_assets.storage.settings import Settings, load_settings
 
 NIGHT = "20170607"
 RADIUS_PX = 15.0
 STAR_STAGES = ("bright_star_stack", "strehl_ratio", "extended_object")
+OTHER_NIGHT = "20170608"
+NEARER_STAR = "4_HD1_VIC_Si_o_20170607_112900.000000"
 PLANET = "24_Titan_VIC_Si_o_20170607_113000.000000"
 
 
@@ -48,9 +55,9 @@ def turn_into_planet(star_file, planet_file):
     planet_file.write_bytes(bz2.compress(buffer.getvalue(), 1))
 
 
-def reduce(settings, observation, names, **options):
+def reduce(settings, observation, names, night=NIGHT, **options):
     made = reduce_observation(
-        settings.model_dump_json(), NIGHT, observation, stages=names, **options
+        settings.model_dump_json(), night, observation, stages=names, **options
     )
     return {outcome.stage: outcome for outcome in made}
 
@@ -74,14 +81,18 @@ def settings(small_night, star, tmp_path_factory):
         (night / file.name).symlink_to(file)
     turn_into_planet(night / f"{star}.fits.bz2", night / f"{PLANET}.fits.bz2")
     made = Settings(raw_roots=(root / "raw",), archive_root=root / "archive", threads=2)
+    calibrate(made, NIGHT)
+    return made
+
+
+def calibrate(settings, night):
     for stage in (
         stages.register_night,
         stages.make_master_darks,
         stages.make_master_flats,
         stages.make_bad_pixel_mask,
     ):
-        assert stage(made, NIGHT).succeeded
-    return made
+        assert stage(settings, night).succeeded
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +180,101 @@ def test_a_star_of_a_planets_program_is_not_resolved(settings, with_psf, star):
     path = ArchivePaths(settings.archive_root).extended_object(NIGHT, PLANET, "deconvolved")
     # What an earlier run made would pass for a product of this one.
     assert not path.exists()
+
+
+def with_method(settings, method, monkeypatch):
+    monkeypatch.setenv("ROBOAO_EXTENDED_OBJECT__METHOD", method)
+    return settings.model_copy(update={"extended_object": load_settings().extended_object})
+
+
+def test_the_myopic_method_is_asked_for_in_the_environment(
+    settings, with_psf, star, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    myopic = with_method(settings, "myopic", monkeypatch)
+    assert reduce(myopic, PLANET, ("extended_object",))["extended_object"].status == "done"
+    record = record_of(myopic, PLANET)
+    assert (record["deconvolved"], record["method"]) == (True, "myopic"), record["reason"]
+    assert record["flux_ratio"] == pytest.approx(1.0, abs=0.02)
+    path = ArchivePaths(settings.archive_root).extended_object(NIGHT, PLANET, "deconvolved")
+    with fits.open(path) as units:
+        assert (units[0].header["METHOD"], units[0].header["PSFOBS"]) == ("myopic", star)
+        improved = units["PSF"].data.copy()
+        assert improved.sum() == pytest.approx(1.0, abs=1e-3)
+        assert units[0].data.min() >= 0
+    # The other method is another product, its PSF the star's as it was.
+    plain = with_method(settings, "richardson_lucy", monkeypatch)
+    assert reduce(plain, PLANET, ("extended_object",))["extended_object"].status == "done"
+    assert fits.getheader(path)["METHOD"] == "richardson_lucy"
+    given = fits.getdata(path, "PSF")
+    assert np.abs(improved - given).max() > 1e-3 * given.max()
+
+
+def test_a_star_of_the_library_serves_where_the_night_has_none(settings, with_psf, star):
+    night, planet = OTHER_NIGHT, PLANET.replace(NIGHT, OTHER_NIGHT)
+    raw = settings.raw_roots[0]
+    (raw / night).mkdir()
+    for file in (raw / NIGHT).iterdir():
+        if file.name.startswith(("dark_", "flat_", PLANET)):
+            (raw / night / file.name.replace(NIGHT, night)).symlink_to(file.resolve())
+    calibrate(settings, night)
+    wanted = ("bright_star_stack", "extended_object")
+    assert reduce(settings, planet, wanted, night)["extended_object"].status == "done"
+    assert (
+        "none of KPNO_2.1m in that filter is in the PSF library"
+        in (record_of(settings, planet)["reason"])
+    )
+    reduce(settings, star, ("psf_candidate",))
+    add_to_library(settings, star, by="tester", comment="single")
+    assert reduce(settings, planet, wanted, night)["extended_object"].status == "done"
+    record = record_of(settings, planet)
+    assert record["deconvolved"] is True, record["reason"]
+    assert (record["psf_observation"], record["psf_origin"]) == (star, "library")
+    header = fits.getheader(
+        ArchivePaths(settings.archive_root).extended_object(night, planet, "deconvolved")
+    )
+    assert (header["PSFOBS"], header["PSFFROM"]) == (star, "library")
+    again = reduce(settings, planet, wanted, night)
+    assert again["extended_object"].status == "unchanged"
+
+
+def test_a_better_star_that_is_reduced_later_makes_it_stale(settings, with_psf, star):
+    assert reduce(settings, PLANET, ("extended_object",), force=True)["extended_object"].succeeded
+    assert record_of(settings, PLANET)["psf_observation"] == star
+    raw = settings.raw_roots[0] / NIGHT
+    (raw / f"{NEARER_STAR}.fits.bz2").symlink_to((raw / f"{star}.fits.bz2").resolve())
+    assert stages.register_night(settings, NIGHT).succeeded
+    # Not before it is reduced.
+    assert reduce(settings, PLANET, ("extended_object",))["extended_object"].status == "unchanged"
+    assert reduce(settings, NEARER_STAR, STAR_STAGES)["strehl_ratio"].status == "done"
+    assert reduce(settings, PLANET, ("extended_object",))["extended_object"].status == "done"
+    record = record_of(settings, PLANET)
+    assert (record["psf_observation"], record["psf_origin"]) == (NEARER_STAR, "night")
+    assert reduce(settings, PLANET, ("extended_object",))["extended_object"].status == "unchanged"
+
+
+@pytest.mark.slow
+def test_one_run_of_a_night_ends_with_the_star_that_any_order_gives(
+    settings, star, tmp_path, monkeypatch
+):
+    """The planet is the first observation of the night, and no star is reduced before it."""
+    raw = tmp_path / "raw" / NIGHT
+    raw.mkdir(parents=True)
+    early = PLANET.replace("_113000", "_010000")
+    for file in (settings.raw_roots[0] / NIGHT).iterdir():
+        if file.name.startswith(("dark_", "flat_", f"{star}.")):
+            (raw / file.name).symlink_to(file.resolve())
+        elif file.name.startswith(PLANET):
+            (raw / f"{early}.fits.bz2").symlink_to(file.resolve())
+    made = Settings(raw_roots=(tmp_path / "raw",), archive_root=tmp_path / "archive", workers=1)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    told = []
+    with open_instance(made) as instance:
+        run = run_night(made, NIGHT, instance, told.append)
+    assert run.observations == (early, star)
+    looks = [e for e in told if (e.partition, e.asset) == (early, "extended_object")]
+    assert [e.status for e in looks] == ["done", "done"], run.problems
+    record = record_of(made, early)
+    assert (record["psf_observation"], record["psf_origin"]) == (star, "night")
+    # A star is looked at once.
+    assert len([e for e in told if (e.partition, e.asset) == (star, "extended_object")]) == 1

@@ -35,6 +35,19 @@ def test_the_first_targets_hold_what_the_archive_must_cope_with():
     assert any(t.magnitude is None for t in targets)
 
 
+def test_field_and_planet_come_after_the_first_eight():
+    targets = plan_targets(np.random.default_rng(1), 10)
+    assert not any(t.field_size or t.disc for t in targets[:8])
+    assert (targets[8].field_size, targets[8].disc) == (35, None)
+    assert targets[9].disc is not None
+    assert targets[9].expected_class is None
+
+
+def test_program_24_is_of_the_solar_system():
+    for target in plan_targets(np.random.default_rng(2), 60):
+        assert (target.program.split(".")[0] == "24") == (target.disc is not None)
+
+
 def test_drawn_targets_have_names_of_their_own():
     targets = plan_targets(np.random.default_rng(1), 30)
     assert len({t.object_name for t in targets}) == 30
