@@ -3,6 +3,7 @@
 What is measured of both is the same; only the names of stages and files differ.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,24 +43,35 @@ class StackKind:
         Raises
         ------
         NothingToMakeError
-            If the observation has no such stack, by its class.
+            If the observation has no such stack, by its class, or because its pipeline does not
+            run on it (any more).
         RawDataError
             If the stack has not been made.
         """
         record = ctx.product(self.pipeline)
-        if record.get("lock_position"):
+        skipped = skip_reason(record)
+        if record.get("lock_position") and not skipped:
             return record
-        reason = record.get("reason") or (record.get("status") or {}).get("reason")
+        reason = skipped or record.get("reason") or (record.get("status") or {}).get("reason")
         made = record.get("classified_as") or (record.get("status") or {}).get("done")
         if not made and not reason:
             raise RawDataError(
                 f"{ctx.id} has no {self.pipeline.replace('_', '-')} stack yet: materialise "
                 f"{self.stack} first"
             )
-        found = f" (class {record['classified_as']})" if record.get("classified_as") else ""
+        known = record.get("classified_as") and not skipped
+        found = f" (class {record['classified_as']})" if known else ""
         raise NothingToMakeError(
             f"there is no {self.pipeline.replace('_', '-')} stack of {ctx.id}{found}: {reason}"
         )
+
+
+def skip_reason(record: Mapping[str, Any]) -> str:
+    """Why a product is not made, or no longer; empty if it is made, failed, or never came up."""
+    status = record.get("status") or {}
+    if status.get("done") is True or status.get("retries"):
+        return ""
+    return str(status.get("reason") or "")
 
 
 BRIGHT_STAR = StackKind(

@@ -14,12 +14,14 @@ from roboao_assets.storage.catalogue.base import NightSummary
 from roboao_assets.storage.catalogue.documents import (
     FAINT_CLASSES,
     PIPELINES,
+    is_made,
     leading_pipeline,
     new_observation,
     night_of,
     product,
     program_of,
     psf_candidate_key,
+    ran_on,
     wanted_again,
 )
 from roboao_assets.storage.catalogue.home import open_catalogue
@@ -38,6 +40,7 @@ __all__ = [
     "ObservationQuery",
     "RequestBook",
     "WorkRequest",
+    "is_made",
     "leading_pipeline",
     "new_observation",
     "night_of",
@@ -46,4 +49,5 @@ __all__ = [
     "program_of",
     "psf_candidate_key",
     "wanted_again",
+    "ran_on",
 ]
