@@ -113,7 +113,7 @@ def look(
     words = f"the chain decisions.{pipeline}: {reason_words(judgement)}"
     asked = CHAINS[pipeline] if products is None else products
     requests = [text for name in asked if (text := _request(document, name))]
-    if requests:
+    if requests and judgement.verdict is not Verdict.TRUE:
         return Decision(
             pipeline=pipeline,
             decided="by request",
