@@ -15,7 +15,6 @@ from astropy.wcs import WCS
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
 from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
-from roboao_assets.pipelines.stacks import skip_reason
 from roboao_assets.science.distortion import Distortion, linear_distortion, sip_wcs
 from roboao_assets.science.errors import NoStarError, RawDataError
 from roboao_assets.science.plate_solution import (
@@ -33,6 +32,7 @@ from roboao_assets.science.source_detection import (
     without_halo_peaks,
 )
 from roboao_assets.science.star_matching import MatchBounds, NoMatchError
+from roboao_assets.storage.catalogue import skip_reason
 from roboao_assets.storage.distortion_files import newest_distortion
 from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.fits_cards import Card

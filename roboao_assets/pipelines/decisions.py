@@ -21,14 +21,18 @@ from roboao_assets.storage.decisions import (
 from roboao_assets.storage.psf_library import PsfLibrary
 from roboao_assets.storage.raw_names import parse_exposure_name
 
-# Chain in the settings -> the products of the catalogue that an operator may request.
-CHAINS: dict[str, tuple[str, ...]] = {
-    "bright_star": ("bright_star",),
-    "faint_star": ("faint_star",),
-    "extended_object": ("extended_object",),
-    "astrometry": ("bright_star.astrometry",),
-    "pca": ("bright_star.pca", "faint_star.pca"),
-    "psf_library": (),
+# Chain in the settings -> the products of the catalogue that an operator may request, and the
+# stages that make each.
+CHAINS: dict[str, dict[str, tuple[str, ...]]] = {
+    "bright_star": {"bright_star": ("bright_star_stack",)},
+    "faint_star": {"faint_star": ("faint_star_stack",)},
+    "extended_object": {"extended_object": ("extended_object",)},
+    "astrometry": {"bright_star.astrometry": ("astrometric_solution",)},
+    "pca": {
+        "bright_star.pca": ("pca_residual", "contrast_curve"),
+        "faint_star.pca": ("faint_star_pca_residual", "faint_star_contrast_curve"),
+    },
+    "psf_library": {},
 }
 # Set in a product that was made on request: it is kept up to date until an operator unsets it.
 BY_REQUEST = "by_request"
@@ -111,9 +115,11 @@ def look(
     chain: Condition = getattr(ws.settings.decisions, pipeline)
     judgement = judge(chain, document, _facts(ws, chain, document))
     words = f"the chain decisions.{pipeline}: {reason_words(judgement)}"
-    asked = CHAINS[pipeline] if products is None else products
-    requests = [text for name in asked if (text := _request(document, name))]
-    if requests and judgement.verdict is not Verdict.TRUE:
+    asked = tuple(CHAINS[pipeline]) if products is None else products
+    requests: list[str] = []
+    if judgement.verdict is not Verdict.TRUE:
+        requests = [text for name in asked if (text := _request(ws, pipeline, document, name))]
+    if requests:
         return Decision(
             pipeline=pipeline,
             decided="by request",
@@ -130,11 +136,17 @@ def look(
     return Decision(pipeline=pipeline, decided=said, reason=reason, judgement=judgement)
 
 
-def _request(document: Mapping[str, Any], name: str) -> str:
+def _request(ws: Workspace, pipeline: str, document: Mapping[str, Any], name: str) -> str:
     record = product(document, name)
     status = record.get("status")
     if isinstance(status, Mapping) and status.get("force_redo") is True:
         return f"an operator has set pipelined.{name}.status.force_redo"
+    # A flag that was noticed stands among the requests until the product was tried.
+    noticed = ws.catalogue.requests.of(str(document["_id"]))
+    for stage in CHAINS[pipeline][name] if noticed else ():
+        wish = noticed.stages.get(stage)
+        if wish is not None and wish.force:
+            return f"{wish.by} has asked for {stage} ({wish.why})"
     if record.get(BY_REQUEST) is True:
         return f"it was made on an operator's request (pipelined.{name}.{BY_REQUEST})"
     return ""

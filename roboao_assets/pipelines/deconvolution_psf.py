@@ -92,7 +92,7 @@ def _is_single_star(ctx: ObservationContext, document: dict[str, Any]) -> bool:
         and document.get("name") != ctx.exposure.name.object_name
         and document.get("telescope") in (None, ctx.profile.name)
         # Neither is what is resolved by its program.
-        and look(ctx.ws, "extended_object", document).judgement.verdict is not Verdict.TRUE
+        and look(ctx.ws, "extended_object", document, ()).judgement.verdict is not Verdict.TRUE
         and not _SPOILT & set(stack.get("flags") or ())
         and not product(document, "bright_star.pca").get("candidates")
     )

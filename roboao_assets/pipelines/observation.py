@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from roboao_assets.pipelines import (
     astrometry,
@@ -279,7 +280,7 @@ def _known_failure(ctx: ObservationContext, stage: str) -> StageOutcome | None:
     status = ctx.product(_STAGES[stage][1]).get("status") or {}
     if not status.get("failed_with") or status["failed_with"] != _circumstances(ctx, stage):
         return None
-    if not look(ctx.ws, _CHAINS[stage], ctx.ws.catalogue.observation(ctx.id) or {}).runs:
+    if not look(ctx.ws, _CHAINS[stage], _document(ctx)).runs:
         return None
     reason = str(status.get("reason") or "it failed before")
     return StageOutcome(stage=stage, status="failed", reason=reason, error_type="KnownFailure")
@@ -321,11 +322,14 @@ def _failed_need(
     for outcome in failed:
         if outcome.stage in _NEEDS.get(stage, ()):
             return outcome
-    if failed and stage in _CHAINS:
-        document = ctx.ws.catalogue.observation(ctx.id) or {}
-        if look(ctx.ws, _CHAINS[stage], document).decided == "not yet known":
-            return failed[0]
-    return None
+    if not failed or stage not in _CHAINS:
+        return None
+    undecided = look(ctx.ws, _CHAINS[stage], _document(ctx)).decided == "not yet known"
+    return failed[0] if undecided else None
+
+
+def _document(ctx: ObservationContext) -> dict[str, Any]:
+    return ctx.ws.catalogue.observation(ctx.id) or {"_id": ctx.id}
 
 
 def _one(ctx: ObservationContext, stage: str) -> StageOutcome:

@@ -3,13 +3,13 @@
 What is measured of both is the same; only the names of stages and files differ.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
 from roboao_assets.science.errors import RawDataError
+from roboao_assets.storage.catalogue import skip_reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +64,6 @@ class StackKind:
         raise NothingToMakeError(
             f"there is no {self.pipeline.replace('_', '-')} stack of {ctx.id}{found}: {reason}"
         )
-
-
-def skip_reason(record: Mapping[str, Any]) -> str:
-    """Why a product is not made, or no longer; empty if it is made, failed, or never came up."""
-    status = record.get("status") or {}
-    if status.get("done") is True or status.get("retries"):
-        return ""
-    return str(status.get("reason") or "")
 
 
 BRIGHT_STAR = StackKind(

@@ -22,6 +22,7 @@ from roboao_assets.storage.catalogue.documents import (
     program_of,
     psf_candidate_key,
     ran_on,
+    skip_reason,
     wanted_again,
 )
 from roboao_assets.storage.catalogue.home import open_catalogue
@@ -50,4 +51,5 @@ __all__ = [
     "psf_candidate_key",
     "wanted_again",
     "ran_on",
+    "skip_reason",
 ]

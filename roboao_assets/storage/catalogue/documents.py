@@ -197,6 +197,16 @@ def is_made(document: Mapping[str, Any], path: str) -> bool:
     return at_path(document, f"pipelined.{path}.status.done") is True
 
 
+def skip_reason(record: Mapping[str, Any]) -> str:
+    """Why a product is not made, or no longer; empty if it is made, failed, or never came up."""
+    status = record.get("status")
+    # A preview has it in itself.
+    status = status if isinstance(status, Mapping) else record
+    if status.get("done") is True or status.get("retries"):
+        return ""
+    return str(status.get("reason") or "")
+
+
 def ran_on(document: Mapping[str, Any], pipeline: str) -> bool:
     """Return whether a pipeline ran on an observation: it made its stack, or failed at it."""
     return is_made(document, pipeline) or bool(
