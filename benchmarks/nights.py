@@ -29,7 +29,7 @@ NIGHT = "20170607"
 MAIN_STAGES = ("bright_star_stack", "strehl_ratio", "bright_star_preview")
 FAINT_STAGES = ("bright_star_stack", "faint_star_stack", "strehl_ratio", "bright_star_preview")
 # Also for a star that is bright: the price is asked for, not whether it is wanted.
-FAINT_SETTINGS = {"faint_star": {"classes": ("high_flux", "faint", "zero_flux")}}
+FAINT_SETTINGS = {"decisions": {"faint_star": {"all": []}}}
 QUICK_TARGETS = 2
 
 

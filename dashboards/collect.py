@@ -5,7 +5,7 @@ value here, never an error.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -28,6 +28,7 @@ from roboao_assets.storage.catalogue import (
     night_of,
     product,
     program_of,
+    ran_on,
 )
 
 # Product -> what it is called on a page, in the order of the flow.
@@ -38,7 +39,7 @@ PRODUCTS = {
     "pca": "PCA and contrast curve",
     "pca.preview": "PCA preview",
 }
-PICTURES = ("full", "cropped", "pca", "snr_map", "contrast_curve")
+PICTURES = ("full", "cropped", "deconvolved", "pca", "snr_map", "contrast_curve")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,8 @@ class Observation:
     state : str
         `done`, `failed` or `waiting`.
     classification : str
-        `high_flux`, `faint`, `zero_flux`, `failed` or empty.
+        `high_flux`, `faint`, `zero_flux`, `failed`, `extended_object` (where only that
+        pipeline runs) or empty.
     results : tuple of PipelineResult
         Of each pipeline that made something, the leading one first.
     strehl_percent, ..., fwhm_arcsec, curve
@@ -180,6 +182,7 @@ def read_observation(document: Mapping[str, Any]) -> Observation:
     """Read an observation's document."""
     stack = product(document, "bright_star")
     leading = leading_pipeline(document)
+    resolved = leading == "extended_object"
     by_pipeline = {name: read_result(document, name) for name in PIPELINES}
     lead = by_pipeline[leading]
     # Sorted stably: the leading pipeline, then the others as they come.
@@ -211,7 +214,7 @@ def read_observation(document: Mapping[str, Any]) -> Observation:
         azimuth_deg=None if azimuth is None else math.degrees(azimuth),
         elevation_deg=None if elevation is None else math.degrees(elevation),
         state=_state(stack, lead, failures),
-        classification=text_of(stack.get("classified_as")),
+        classification=leading if resolved else text_of(stack.get("classified_as")),
         results=tuple(made),
         strehl_percent=lead.strehl_percent,
         strehl_error_percent=lead.strehl_error_percent,
@@ -236,17 +239,29 @@ def _remarks(document: Mapping[str, Any]) -> tuple[tuple[Remark, ...], tuple[Rem
     stack = product(document, "bright_star")
     failures, skipped = _pipeline_remarks(document, "bright_star", "")
     class_reason = text_of(stack.get("reason"))
-    if class_reason and not failures:
+    if class_reason and not failures and ran_on(document, "bright_star"):
         skipped = [remark for remark in skipped if remark.reason != class_reason]
         remark = Remark(product="stack", reason=class_reason)
         (failures if stack.get("classified_as") == "failed" else skipped).insert(0, remark)
     faint_failures, faint_skipped = _pipeline_remarks(document, "faint_star", "faint-star ")
-    told = {remark.reason for remark in (*failures, *skipped)}
-    failures += [remark for remark in faint_failures if remark.reason not in told]
+    if leading_pipeline(document) == "extended_object":
+        # That nothing is made of it as of a star is no news.
+        skipped = []
+    failures += [r for r in faint_failures if r.reason not in _reasons(failures, skipped)]
+    resolved_failures, resolved_skipped = _pipeline_remarks(
+        document, "extended_object", "extended-object "
+    )
+    failures += [r for r in resolved_failures if r.reason not in _reasons(failures, skipped)]
+    if not ran_on(document, "bright_star"):
+        skipped += resolved_skipped
     # That a bright star has no faint-star stack is no news.
     if stack.get("classified_as") in FAINT_CLASSES:
-        skipped += [remark for remark in faint_skipped if remark.reason not in told]
+        skipped += [r for r in faint_skipped if r.reason not in _reasons(failures, skipped)]
     return tuple(failures), tuple(skipped)
+
+
+def _reasons(*remarks: Sequence[Remark]) -> set[str]:
+    return {remark.reason for some in remarks for remark in some}
 
 
 def _pipeline_remarks(
@@ -271,6 +286,8 @@ def _pipeline_remarks(
 
 
 def _state(stack: Mapping[str, Any], lead: PipelineResult, failures: tuple[Remark, ...]) -> str:
+    if lead.pipeline == "extended_object":
+        return "failed" if failures else "done"
     if failures or stack.get("classified_as") == "failed":
         return "failed"
     made = section_of(stack, "status").get("done") is True

@@ -18,18 +18,21 @@ NOTHING = "–"
 PICTURE_TITLES = {
     "full": "whole field",
     "cropped": "lock star",
+    "deconvolved": "before and after deconvolution",
     "pca": "PSF-subtracted",
     "snr_map": "signal-to-noise map",
     "contrast_curve": "contrast curve",
 }
 # A card has two rows of two pictures.
 _CARD_PICTURES = ("full", "cropped", "pca", "contrast_curve")
+_RESOLVED_PICTURES = ("full", "cropped", "deconvolved")
 _STATE_WORDS = {"done": "done", "failed": "failed", "waiting": "waiting"}
 _CLASS_WORDS = {
     "high_flux": "high flux",
     "faint": "faint",
     "zero_flux": "no star",
     "failed": "unusable frames",
+    "extended_object": "resolved",
 }
 
 
@@ -203,12 +206,19 @@ def pipeline_head(result: PipelineResult) -> str:
         used = f"{r.frames_used} of {r.frames}"
     lock = f"({r.lock_xy[0]:.1f}, {r.lock_xy[1]:.1f}) px" if r.lock_xy else NOTHING
     contrast = contrast_at(r.curve, SUMMARY_SEPARATION_ARCSEC)
-    facts = (
+    of_object = (
+        ("diameter", number(r.diameter_arcsec, ".2f", '"')),
+        ("deconvolution", r.deconvolution or NOTHING),
+    )
+    of_star = (
         ("Strehl ratio", f"{strehl_text(r)} {r.strehl_flag}".strip()),
         ("FWHM", number(r.fwhm_arcsec, ".3f", '"')),
         ("core, halo", f"{number(r.core_arcsec, '.3f')}, {number(r.halo_arcsec, '.2f', chr(34))}"),
         ('contrast at 1"', number(contrast, ".2f", " mag")),
         ("candidates", str(len(r.candidates)) if r.searched else NOTHING),
+    )
+    facts = (
+        *(of_object if r.pipeline == "extended_object" else of_star),
         ("frames stacked", used),
         ("lock position (x, y)", lock),
     )
@@ -336,7 +346,8 @@ def _candidate_row(index: int, candidate: Candidate) -> str:
 def _card_pictures(observation: Observation, image_keys: Collection[str]) -> str:
     """Return thumbnails: each kind from the leading pipeline that has one."""
     figures = []
-    for kind in _CARD_PICTURES:
+    resolved = observation.classification == "extended_object"
+    for kind in _RESOLVED_PICTURES if resolved else _CARD_PICTURES:
         keys = [f"{observation.id}/{r.pipeline}/{kind}" for r in observation.results]
         there = [key for key in keys if key in image_keys]
         figures += [_figure(key, PICTURE_TITLES[kind], observation.version) for key in there[:1]]

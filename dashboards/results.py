@@ -8,7 +8,11 @@ from dashboards.values import integer_of, number_of, pair_of, text_of
 from roboao_assets.storage.catalogue import product
 
 # Pipeline -> what it is called on a page.
-PIPELINES = {"bright_star": "bright-star", "faint_star": "faint-star"}
+PIPELINES = {
+    "bright_star": "bright-star",
+    "faint_star": "faint-star",
+    "extended_object": "extended-object",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,10 @@ class PipelineResult:
     snr_threshold, false_alarms_expected : float or None
         Least signal-to-noise ratio of a candidate, and how many the noise of the whole map
         gives on average.
+    diameter_arcsec : float or None
+        Of a resolved object.
+    deconvolution : str
+        How a resolved object was deconvolved, or why it was not; empty of stars.
     """
 
     pipeline: str
@@ -80,6 +88,8 @@ class PipelineResult:
     components: int | None
     snr_threshold: float | None
     false_alarms_expected: float | None
+    diameter_arcsec: float | None
+    deconvolution: str
 
 
 def read_result(document: Mapping[str, Any], pipeline: str) -> PipelineResult:
@@ -121,6 +131,8 @@ def read_result(document: Mapping[str, Any], pipeline: str) -> PipelineResult:
         components=integer_of(pca.get("components")),
         snr_threshold=number_of(pca.get("snr_threshold")),
         false_alarms_expected=number_of(pca.get("false_alarms_expected")),
+        diameter_arcsec=number_of(stack.get("diameter_arcsec")),
+        deconvolution=_deconvolution(stack) if pipeline == "extended_object" else "",
     )
 
 
@@ -142,6 +154,14 @@ def read_contrast_medians(section: Mapping[str, Any]) -> dict[str, MedianCurve]:
             values = dict(zip(names, zip(*whole, strict=True), strict=True))
             medians[text_of(entry.get("filter"))] = MedianCurve(total=total, **values)
     return medians
+
+
+def _deconvolution(stack: Mapping[str, Any]) -> str:
+    if stack.get("deconvolved") is not True:
+        return text_of(stack.get("reason"))
+    method = text_of(stack.get("method")).replace("_", "-")
+    iterations = integer_of(stack.get("iterations"))
+    return f"{method}, {iterations} iterations, PSF {text_of(stack.get('psf_observation'))}"
 
 
 def _curve(value: Any) -> Curve | None:

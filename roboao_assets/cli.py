@@ -5,7 +5,16 @@ import logging
 import typer
 
 from roboao_assets import __version__
-from roboao_assets.commands import astrometry, library, nights, operation, raw, recovery, truth
+from roboao_assets.commands import (
+    astrometry,
+    explain,
+    library,
+    nights,
+    operation,
+    raw,
+    recovery,
+    truth,
+)
 from roboao_assets.commands.terminal import console, stop
 from roboao_assets.science.errors import ArchiveError
 
@@ -14,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The Robo-AO archive. Settings come from ROBOAO_* variables and roboao.toml.",
 )
-for group in (raw, nights, operation, recovery, truth):
+for group in (raw, nights, operation, explain, recovery, truth):
     app.add_typer(group.app)
 app.add_typer(library.app, name="psf-library")
 app.add_typer(operation.calib_app, name="calib")

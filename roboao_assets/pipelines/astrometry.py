@@ -32,6 +32,7 @@ from roboao_assets.science.source_detection import (
     without_halo_peaks,
 )
 from roboao_assets.science.star_matching import MatchBounds, NoMatchError
+from roboao_assets.storage.catalogue import skip_reason
 from roboao_assets.storage.distortion_files import newest_distortion
 from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.fits_cards import Card
@@ -77,9 +78,11 @@ def solve_observation(ctx: ObservationContext) -> StageOutcome:
     Raises
     ------
     NothingToMakeError
-        If the raw header has no pointing.
+        If the raw header has no pointing, or there is by a decision no bright-star stack.
     """
     stack = ctx.product("bright_star")
+    if reason := skip_reason(stack):
+        raise NothingToMakeError(f"there is no bright-star stack of {ctx.id} to solve: {reason}")
     if not stack.get("fingerprint"):
         raise RawDataError(
             f"{ctx.id} has no bright-star stack yet: materialise bright_star_stack first"
@@ -109,6 +112,7 @@ def solve_observation(ctx: ObservationContext) -> StageOutcome:
         ctx, field, distortion.drizzled(field.factor), pointing
     )
     summary = _summary(solution, pointing, distortion, epoch, catalogue, reason)
+    summary["stars_detected"] = None if stars is None else len(stars)
     table = ctx.ws.paths.astrometry(ctx.night, ctx.id, "bright_star", "stars.ecsv")
     write_text_whole(table, _stars_text(stars, catalogue, solution, summary))
     geometry = _Geometry(
@@ -310,12 +314,18 @@ def _images_with_wcs(ctx: ObservationContext) -> list[Path]:
     root = ctx.ws.paths.root
     found = []
     for pipeline in ("bright_star", "faint_star"):
-        for path in record_paths(root, ctx.product(pipeline).get("products")):
+        for path in record_paths(root, _made(ctx, pipeline).get("products")):
             if path.suffix == ".fits":
                 header = read_product_header(path)
                 if header is not None and "WCSSRC" in header:
                     found.append(path)
     return found
+
+
+def _made(ctx: ObservationContext, pipeline: str) -> dict[str, Any]:
+    """What the catalogue has of a stack that is up to date; one no longer made is left alone."""
+    record = ctx.product(pipeline)
+    return record if (record.get("status") or {}).get("done") is True else {}
 
 
 def _carries(path: Path, identity: str) -> bool:
@@ -370,7 +380,7 @@ def _publish_sizes(ctx: ObservationContext) -> None:
     """Their headers have grown: the stacks are none the less those that were made."""
     root = ctx.ws.paths.root
     for pipeline in ("bright_star", "faint_star"):
-        record = ctx.product(pipeline)
+        record = _made(ctx, pipeline)
         if record.get("products"):
             paths = record_paths(root, record["products"])
             sizes = product_record(root, record["fingerprint"], paths)["products"]

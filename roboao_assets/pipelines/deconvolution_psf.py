@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roboao_assets.pipelines.context import ObservationContext
+from roboao_assets.pipelines.decisions import look
 from roboao_assets.science.errors import ScienceError
 from roboao_assets.science.extended_object import find_outline
 from roboao_assets.science.stack_flags import StackFlag
 from roboao_assets.science.star_psf import cut_star_psf
-from roboao_assets.storage.catalogue import ObservationQuery, night_of, product, program_of
+from roboao_assets.storage.catalogue import ObservationQuery, night_of, product
+from roboao_assets.storage.decisions import Verdict
 from roboao_assets.storage.fits_products import ProductError
 from roboao_assets.storage.psf_library import PsfLibrary
 
@@ -85,12 +87,12 @@ def _candidates(ctx: ObservationContext) -> Iterator[tuple[str, dict[str, Any]]]
 
 def _is_single_star(ctx: ObservationContext, document: dict[str, Any]) -> bool:
     stack = product(document, "bright_star")
-    program = program_of(document).split(".")[0]
     return (
         document["_id"] != ctx.id
         and document.get("name") != ctx.exposure.name.object_name
         and document.get("telescope") in (None, ctx.profile.name)
-        and program not in ctx.ws.settings.extended_object.programs
+        # Neither is what is resolved by its program.
+        and look(ctx.ws, "extended_object", document, ()).judgement.verdict is not Verdict.TRUE
         and not _SPOILT & set(stack.get("flags") or ())
         and not product(document, "bright_star.pca").get("candidates")
     )

@@ -40,7 +40,6 @@ from roboao_assets.science.extended_object import (
     stack_extended_object,
 )
 from roboao_assets.science.myopic_deconvolution import deconvolve_myopic
-from roboao_assets.science.stack_flags import StackFlag
 from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.fits_cards import Card
 from roboao_assets.storage.fits_products import write_image
@@ -71,7 +70,6 @@ def make_extended_object(ctx: ObservationContext) -> StageOutcome:
     """
     ws, frames = ctx.ws, ctx.frames
     options = ws.settings.extended_object
-    _require_extended(ctx)
     star = choose_psf_star(ctx)
 
     def identity() -> str:
@@ -98,26 +96,6 @@ def make_extended_object(ctx: ObservationContext) -> StageOutcome:
         fingerprint=made,
         metadata=outcome.metadata,
         preview_png=pictures.get("deconvolved", pictures["cropped"]),
-    )
-
-
-def _require_extended(ctx: ObservationContext) -> None:
-    """NothingToMakeError if it is neither of a program of planets nor seen to be resolved."""
-    options = ctx.ws.settings.extended_object
-    if not options.enabled:
-        raise NothingToMakeError(
-            "resolved objects are not asked for (setting extended_object.enabled)"
-        )
-    if ctx.exposure.name.program.split(".")[0] in options.programs:
-        return
-    record = ctx.product("bright_star")
-    known = (record.get("status") or {}).get("done")
-    if options.without_core and known and StackFlag.NO_CORE in (record.get("flags") or ()):
-        return
-    raise NothingToMakeError(
-        f"it is no resolved object: its program is {ctx.exposure.name.program}, those of planets "
-        f"are {', '.join(options.programs)} (setting extended_object.programs), and its stack as a "
-        f"bright star does not carry the flag {StackFlag.NO_CORE}"
     )
 
 

@@ -41,7 +41,6 @@ def make_stack(ctx: ObservationContext) -> StageOutcome:
     """Make `<id>_summed.fits`, its weight map, `<id>_simple_sum.fits` and `shifts.txt`."""
     ws, frames = ctx.ws, ctx.frames
     options = ws.settings.faint_star
-    _require_faint(ctx)
 
     def identity() -> str:
         groups = ws.settings.bright_star.groups
@@ -71,21 +70,6 @@ def make_stack(ctx: ObservationContext) -> StageOutcome:
     made = identity()
     products = _write_products(ctx, stack, simple_sum, made)
     return publish_stack(ctx, STAGE, PIPELINE, _summary(stack), made, products)
-
-
-def _require_faint(ctx: ObservationContext) -> None:
-    """NothingToMakeError if the bright-star pipeline has put it in a class that is not asked for.
-
-    An observation whose bright-star stack failed has no class, or that of its former files.
-    """
-    classes = ctx.ws.settings.faint_star.classes
-    record = ctx.product("bright_star")
-    found = record.get("classified_as")
-    if found and (record.get("status") or {}).get("done") and found not in classes:
-        raise NothingToMakeError(
-            f"its class is {found}; faint-star stacks are made of the classes "
-            f"{', '.join(classes)} (setting faint_star.classes)"
-        )
 
 
 def unregistered_ceiling(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from roboao_assets.pipelines.redo import RECORD_OF_STAGE
-from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, product
+from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, product, skip_reason
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.product_files import is_intact
 
@@ -57,7 +57,9 @@ def _broken(
 
 def _observation_records(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for stage, name in RECORD_OF_STAGE.items():
-        yield stage, product(document, name)
+        # What is no longer made stays as it is, also if somebody removes it.
+        if not skip_reason(product(document, name.removesuffix(".contrast"))):
+            yield stage, product(document, name)
 
 
 def _night_records(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -85,6 +85,7 @@ def _inputs(
             for pipeline in ("bright_star", "faint_star")
             for part in ("preview", "pca")
         ]
+        + [product(observations[row.observation], "extended_object").get("fingerprint")]
         for row in rows
     ]
     comment = (document.get("calib") or {}).get("comment")
@@ -155,10 +156,14 @@ def _table(
 
 
 def _line(ws: Workspace, row: NightRow, document: Mapping[str, Any]) -> str:
-    png = ws.catalogue.image(f"{row.observation}/{leading_pipeline(document)}/cropped")
-    picture = ""
-    if png is not None:
-        picture = f'<img class="thumbnail" alt="" src="{_inline(png, _THUMBNAIL_PX)}">'
+    leading = leading_pipeline(document)
+    kinds = ("cropped", "deconvolved") if leading == "extended_object" else ("cropped",)
+    found = [ws.catalogue.image(f"{row.observation}/{leading}/{kind}") for kind in kinds]
+    picture = "".join(
+        f'<img class="thumbnail" alt="" src="{_inline(png, _THUMBNAIL_PX)}">'
+        for png in found
+        if png is not None
+    )
     strehl = _figure(row.strehl_percent, ".1f")
     if row.strehl_error_percent is not None:
         strehl += f" ± {row.strehl_error_percent:.1f}"

@@ -9,6 +9,7 @@ from roboao_assets.storage.catalogue import (
     ObservationQuery,
     leading_pipeline,
     product,
+    ran_on,
 )
 
 _PARTS = ("", "strehl", "preview", "pca")
@@ -16,7 +17,11 @@ _PARTS = ("", "strehl", "preview", "pca")
 
 @dataclass(frozen=True, kw_only=True)
 class NightRow:
-    """One observation in the table of its night; None where something is not known."""
+    """One observation in the table of its night; None where something is not known.
+
+    Of an observation that only the extended-object pipeline runs on, the class is
+    `extended_object`.
+    """
 
     observation: str
     classified_as: str | None
@@ -42,17 +47,23 @@ def night_rows(catalogue: Catalogue, night: str) -> list[NightRow]:
 
 
 def _row(document: dict[str, Any]) -> NightRow:
-    classified_as = product(document, "bright_star").get("classified_as")
     leading = leading_pipeline(document)
+    resolved = leading == "extended_object"
+    classified_as = product(document, "bright_star").get("classified_as")
+    classified_as = leading if resolved else classified_as
     strehl = product(document, f"{leading}.strehl")
     pca = product(document, f"{leading_pipeline(document, 'pca')}.pca")
     reasons, failed = [], classified_as == "failed"
-    for pipeline in ("bright_star", "faint_star"):
+    # That a bright star has no faint-star stack is no news, nor that a planet has only its own.
+    news = {
+        "bright_star": not resolved,
+        "faint_star": classified_as in FAINT_CLASSES,
+        "extended_object": resolved or not ran_on(document, "bright_star"),
+    }
+    for pipeline, told in news.items():
         for part in _PARTS:
             status = _status(document, pipeline, part)
             failed |= bool(status.get("retries"))
-            # That a bright star has no faint-star stack is no news.
-            told = pipeline == "bright_star" or classified_as in FAINT_CLASSES
             if status.get("reason") and (told or status.get("retries")):
                 reasons.append(str(status["reason"]))
     if not classified_as and not failed:

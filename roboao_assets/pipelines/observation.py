@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from roboao_assets.pipelines import (
     astrometry,
@@ -18,6 +19,7 @@ from roboao_assets.pipelines import (
     star_measures,
 )
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
+from roboao_assets.pipelines.decisions import BY_REQUEST, Decision, decide, look
 from roboao_assets.pipelines.frames import FrameProgress, ObservationFrames
 from roboao_assets.pipelines.freshness import fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
@@ -58,6 +60,19 @@ _STAGES: dict[str, tuple[Stage, str]] = {
     psf_candidates.STAGE: (psf_candidates.make_candidate, ""),
 }
 OBSERVATION_STAGES = tuple(_STAGES)
+# Stages that a chain of the settings decides on; what measures a stack needs the stack. That of
+# the PSF candidates is asked by their stage, which also commands call.
+_CHAINS = {
+    BRIGHT_STAR.stack: "bright_star",
+    FAINT_STAR.stack: "faint_star",
+    extended_object.STAGE: "extended_object",
+    astrometry.STAGE: "astrometry",
+    **{
+        stage: "pca"
+        for kind in (BRIGHT_STAR, FAINT_STAR)
+        for stage in (kind.residual, kind.contrast)
+    },
+}
 # Stages that work on the raw frames; after them the memory is given back.
 _FRAME_STAGES = (BRIGHT_STAR.stack, FAINT_STAR.stack, extended_object.STAGE)
 
@@ -273,9 +288,8 @@ def _make(
 ) -> StageOutcome:
     if stage not in _FRAME_STAGES:
         ctx.frames.release()
-    broken = [n for n in _NEEDS.get(stage, ()) if n in outcomes and not outcomes[n].succeeded]
-    if broken:
-        before = outcomes[broken[0]]
+    before = _failed_need(ctx, stage, outcomes)
+    if before is not None:
         return StageOutcome(
             stage=stage,
             status="failed",
@@ -311,6 +325,8 @@ def _known_failure(ctx: ObservationContext, stage: str) -> StageOutcome | None:
     status = ctx.product(_STAGES[stage][1]).get("status") or {}
     if not status.get("failed_with") or status["failed_with"] != _circumstances(ctx, stage):
         return None
+    if not look(ctx.ws, _CHAINS[stage], _document(ctx)).runs:
+        return None
     reason = str(status.get("reason") or "it failed before")
     return StageOutcome(stage=stage, status="failed", reason=reason, error_type="KnownFailure")
 
@@ -343,20 +359,57 @@ def _ask_again(ctx: ObservationContext, outcome: StageOutcome, *, force: bool) -
         )
 
 
+def _failed_need(
+    ctx: ObservationContext, stage: str, outcomes: Mapping[str, StageOutcome]
+) -> StageOutcome | None:
+    """The failure that leaves a stage without what it needs, or its chain undecided."""
+    failed = [outcome for outcome in outcomes.values() if not outcome.succeeded]
+    for outcome in failed:
+        if outcome.stage in _NEEDS.get(stage, ()):
+            return outcome
+    if not failed or stage not in _CHAINS:
+        return None
+    undecided = look(ctx.ws, _CHAINS[stage], _document(ctx)).decided == "not yet known"
+    return failed[0] if undecided else None
+
+
+def _document(ctx: ObservationContext) -> dict[str, Any]:
+    return ctx.ws.catalogue.observation(ctx.id) or {"_id": ctx.id}
+
+
 def _one(ctx: ObservationContext, stage: str) -> StageOutcome:
+    work, product = _STAGES[stage]
     try:
-        return _STAGES[stage][0](ctx)
+        decision = decide(ctx, _CHAINS[stage], product) if stage in _CHAINS else None
+        outcome = work(ctx)
+        _settle(ctx, product, decision, outcome)
+        return outcome
     except NothingToMakeError as reason:
         if stage == psf_candidates.STAGE:
             psf_candidates.record_no_candidate(ctx, str(reason))
         else:
-            ctx.ws.catalogue.record_skip(ctx.id, _STAGES[stage][1], str(reason))
+            ctx.ws.catalogue.record_skip(ctx.id, product, str(reason))
         return StageOutcome(
             stage=stage,
             status="skipped",
             reason=str(reason),
             fingerprint=fingerprint(stage, "skipped", str(reason)),
         )
+
+
+def _settle(
+    ctx: ObservationContext, product: str, decision: Decision | None, outcome: StageOutcome
+) -> None:
+    """Note whether a product was made on request, and that one which was skipped is made again."""
+    if not product:
+        return
+    record = ctx.product(product)
+    asked = decision is not None and decision.decided == "by request"
+    changes = {BY_REQUEST: True} if asked and record.get(BY_REQUEST) is not True else {}
+    status = record if product.endswith(".preview") else record.get("status") or {}
+    skipped = status.get("done") is not True and not status.get("retries")
+    if skipped or (changes and outcome.status == "done"):
+        ctx.ws.catalogue.publish(ctx.id, product, changes)
 
 
 def _record(ctx: ObservationContext, stage: str, outcome: StageOutcome) -> StageOutcome:

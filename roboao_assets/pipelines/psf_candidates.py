@@ -8,6 +8,7 @@ from typing import Any
 from roboao_assets.pipelines.bright_star import PIPELINE
 from roboao_assets.pipelines.candidate_preview import candidate_preview
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
+from roboao_assets.pipelines.decisions import NotYetKnownError, decide
 from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.reference_stars import library_candidate
@@ -32,10 +33,7 @@ from roboao_assets.storage.psf_library import PsfEntry, PsfLibrary, write_psf_ca
 from roboao_assets.storage.settings import Settings
 
 STAGE = "psf_candidate"
-EXCLUDED_CLASSES = ("zero_flux", "failed")
-# Planets: resolved, and never a PSF.
-EXCLUDED_PROGRAM = "24"
-
+CHAIN = "psf_library"
 _MOST_COMPANIONS = 3
 
 
@@ -45,12 +43,11 @@ def make_candidate(ctx: ObservationContext) -> StageOutcome:
     Raises
     ------
     NothingToMakeError
-        If the observation is of a program or class that is no candidate.
+        If the observation is no candidate by the chain `decisions.psf_library`.
     """
     ws, paths = ctx.ws, ctx.ws.paths
-    _check_program(ctx)
+    _check_chain(ctx)
     stack = BRIGHT_STAR.require(ctx)
-    _check_class(ctx, stack["classified_as"])
     strehl, pca = ctx.product(f"{PIPELINE}.strehl"), ctx.product(f"{PIPELINE}.pca")
     seen = _companions_of_pca(pca)
     identity = fingerprint(
@@ -154,21 +151,17 @@ def add_to_library(settings: Settings, observation: str, *, by: str, comment: st
         add_candidate(ws.catalogue, ws.paths, night, observation, by=by, comment=comment)
 
 
-def _check_program(ctx: ObservationContext) -> None:
-    program = ctx.exposure.name.program
-    if program.split(".")[0] == EXCLUDED_PROGRAM:
+def _check_chain(ctx: ObservationContext) -> None:
+    try:
+        decide(ctx, CHAIN)
+    except NotYetKnownError:
+        # That there is no stack, and what to do, says more.
+        BRIGHT_STAR.require(ctx)
+        raise
+    except NothingToMakeError as reason:
         raise NothingToMakeError(
-            f"{ctx.id} is no candidate for the PSF library: program {program} is excluded, as "
-            f"{EXCLUDED_PROGRAM} observes planets, which are resolved"
-        )
-
-
-def _check_class(ctx: ObservationContext, classification: str) -> None:
-    if classification in EXCLUDED_CLASSES:
-        raise NothingToMakeError(
-            f"{ctx.id} is no candidate for the PSF library: its class is {classification}, and "
-            f"{' and '.join(EXCLUDED_CLASSES)} are none"
-        )
+            f"{ctx.id} is no candidate for the PSF library: {reason}"
+        ) from reason
 
 
 def _prepare(ctx: ObservationContext) -> PsfEntry:

@@ -9,6 +9,7 @@ from typing import Any
 
 from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
 from roboao_assets.science.errors import RawDataError
+from roboao_assets.storage.catalogue import skip_reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,21 +43,24 @@ class StackKind:
         Raises
         ------
         NothingToMakeError
-            If the observation has no such stack, by its class.
+            If the observation has no such stack, by its class, or because its pipeline does not
+            run on it (any more).
         RawDataError
             If the stack has not been made.
         """
         record = ctx.product(self.pipeline)
-        if record.get("lock_position"):
+        skipped = skip_reason(record)
+        if record.get("lock_position") and not skipped:
             return record
-        reason = record.get("reason") or (record.get("status") or {}).get("reason")
+        reason = skipped or record.get("reason") or (record.get("status") or {}).get("reason")
         made = record.get("classified_as") or (record.get("status") or {}).get("done")
         if not made and not reason:
             raise RawDataError(
                 f"{ctx.id} has no {self.pipeline.replace('_', '-')} stack yet: materialise "
                 f"{self.stack} first"
             )
-        found = f" (class {record['classified_as']})" if record.get("classified_as") else ""
+        known = record.get("classified_as") and not skipped
+        found = f" (class {record['classified_as']})" if known else ""
         raise NothingToMakeError(
             f"there is no {self.pipeline.replace('_', '-')} stack of {ctx.id}{found}: {reason}"
         )

@@ -76,8 +76,8 @@ def choose_references(
         raise ValueError(f"at least one reference must be asked for, not {number}")
     names = list(library_object_names)
     _check_library(frame, library_frames, names, library_filters, library_telescopes)
-    own = _bare_name(object_name)
-    others = np.array([i for i, name in enumerate(names) if _bare_name(name) != own], dtype=int)
+    own = bare_name(object_name)
+    others = np.array([i for i, name in enumerate(names) if bare_name(name) != own], dtype=int)
     if others.size == 0:
         raise NoReferencesError(
             f"the PSF library has no reference for {object_name}: its {len(names)} "
@@ -135,7 +135,8 @@ def _keep_prepared_alike(
     return alike
 
 
-def _bare_name(name: str) -> str:
+def bare_name(name: str) -> str:
+    """Name of an object without what makes no difference: case, spaces, hyphens, underscores."""
     return re.sub(r"[\s_-]+", "", name).casefold()
 
 

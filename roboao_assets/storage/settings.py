@@ -15,7 +15,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -26,6 +34,15 @@ from pydantic_settings import (
 
 from roboao_assets.science.errors import SettingsError
 from roboao_assets.science.instrument import FilterProfile, InstrumentProfile, select_profile
+from roboao_assets.storage.decision_fields import LIBRARY_REFERENCES
+from roboao_assets.storage.decisions import (
+    AllOf,
+    AnyOf,
+    Condition,
+    Rule,
+    parse_condition,
+    plain_condition,
+)
 from roboao_assets.storage.nap import find_timezone, parse_nap
 
 # Variables of this prefix that are no settings: where the settings file is, and the tests' own.
@@ -87,9 +104,6 @@ class BrightStarSettings(_Group):
 class FaintStarSettings(_Group):
     """The faint-star stack."""
 
-    classes: tuple[str, ...] = Field(
-        ("faint", "zero_flux"), description="classes of which one is made"
-    )
     window_px: int = Field(256, ge=32, description="side of the window registered on (raw px)")
     smoothing_px: float = Field(5.0, gt=0, description="Gaussian smoothing (sigma, raw px)")
     max_move_fraction: float = Field(
@@ -101,13 +115,6 @@ class FaintStarSettings(_Group):
 class ExtendedObjectSettings(_Group):
     """Resolved objects: their stack and its deconvolution."""
 
-    enabled: bool = Field(True, description="make them at all")
-    programs: tuple[str, ...] = Field(
-        ("24",), description="programs of planets, moons and asteroids (integer part)"
-    )
-    without_core: bool = Field(
-        True, description="also what the bright-star stack shows to have no diffraction core"
-    )
     percent: int = Field(
         20, ge=1, le=100, description="sharpest frames stacked (percent), of the PSF's star too"
     )
@@ -200,6 +207,61 @@ class CosmicRaySettings(_Group):
     niter: int = 4
 
 
+# Of planets, moons and asteroids.
+_RESOLVED_PROGRAMS = ("24",)
+_CLASS = "pipelined.bright_star.classified_as"
+
+
+class DecisionSettings(_Group):
+    """Which observations each pipeline runs on; see `storage/decisions.py`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    bright_star: Condition = Field(
+        AllOf((Rule("program", "not in", _RESOLVED_PROGRAMS),)), description="stars"
+    )
+    faint_star: Condition = Field(
+        AllOf((Rule(_CLASS, "in", ("faint", "zero_flux")),)), description="faint stars"
+    )
+    extended_object: Condition = Field(
+        AnyOf((Rule("program", "in", _RESOLVED_PROGRAMS), Rule("no_core", "=", True))),
+        description="resolved objects",
+    )
+    astrometry: Condition = Field(
+        AnyOf(
+            (
+                Rule(_CLASS, "in", ("high_flux", "faint")),
+                Rule("pipelined.faint_star.lock_position", "exists"),
+            )
+        ),
+        description="fields with stars",
+    )
+    pca: Condition = Field(
+        AllOf((Rule(LIBRARY_REFERENCES, ">=", 1),)), description="stars with references"
+    )
+    psf_library: Condition = Field(
+        AllOf(
+            (
+                Rule("program", "not in", _RESOLVED_PROGRAMS),
+                Rule(_CLASS, "not in", ("zero_flux", "failed")),
+            )
+        ),
+        description="candidates of the PSF library",
+    )
+
+    @field_validator("*", mode="plain")
+    @classmethod
+    def _parse(cls, value: Any, info: ValidationInfo) -> Condition:
+        try:
+            return parse_condition(value, f"decisions.{info.field_name}")
+        except SettingsError as error:
+            raise ValueError(str(error)) from None
+
+    @field_serializer("*")
+    def _plain(self, value: Condition) -> dict[str, Any]:
+        return plain_condition(value)
+
+
 class Settings(BaseSettings):
     """All settings of an archive."""
 
@@ -249,6 +311,7 @@ class Settings(BaseSettings):
     high_contrast: HighContrastSettings = HighContrastSettings()
     cosmic_rays: CosmicRaySettings = CosmicRaySettings()
     astrometry: AstrometrySettings = AstrometrySettings()
+    decisions: DecisionSettings = DecisionSettings()
 
     @field_validator("raw_roots", mode="before")
     @classmethod

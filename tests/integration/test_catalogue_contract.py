@@ -397,6 +397,18 @@ def test_nights(registered):
     assert registered.night("20160901") is None
 
 
+def test_a_night_counts_what_is_made_of_a_resolved_object(registered):
+    registered.register_observation(document_of(OTHER))
+    for identifier in (ID, OTHER):
+        registered.record_skip(identifier, "bright_star", "it is a planet")
+    registered.publish(ID, "extended_object", {"frames": 60})
+    registered.record_failure(OTHER, "extended_object", "clouds")
+    assert [(n.night, n.done, n.failed) for n in registered.nights()] == [
+        ("20160926", 0, 1),
+        ("20160925", 1, 0),
+    ]
+
+
 def test_mappings_of_a_night_are_merged_on_demand(catalogue):
     for name in ("dark_0", "dark_6", "flat_Si"):
         masters = {"masters": {name: {"files": 10}}, "comment": name}

@@ -4,6 +4,7 @@ another; and with the better star, whenever that is reduced.
 
 import bz2
 import io
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from astropy.io import fits
 from scipy import ndimage
 from scipy.signal import fftconvolve
 
+from dashboards import markup
+from dashboards.collect import collect_night
 from roboao_assets.night_run import run_night
 from roboao_assets.orchestration.home import open_instance
 from roboao_assets.pipelines import night as stages
-from roboao_assets.pipelines.observation import reduce_observation
+from roboao_assets.pipelines.night_table import night_rows
+from roboao_assets.pipelines.observation import OBSERVATION_STAGES, reduce_observation
 from roboao_assets.pipelines.psf_candidates import add_to_library
 from roboao_assets.storage.catalogue import open_catalogue, product
 from roboao_assets.storage.paths import ArchivePaths
@@ -119,7 +123,9 @@ def test_without_a_star_there_is_the_stack_and_a_reason(settings, without_psf):
 
 def test_with_a_star_of_the_night_it_is_deconvolved(settings, with_psf, star):
     made, record = with_psf
-    assert made["bright_star_stack"].status == "unchanged"
+    # A planet is no bright star.
+    assert made["bright_star_stack"].status == "skipped"
+    assert 'program not in ["24"]' in made["bright_star_stack"].reason
     assert made["extended_object"].status == "done"
     assert record["deconvolved"] is True, record["reason"]
     assert (record["psf_observation"], record["psf_origin"]) == (star, "night")
@@ -161,10 +167,50 @@ def test_the_same_again_is_unchanged(settings, with_psf):
     assert again["extended_object"].status == "unchanged"
 
 
+def test_what_needs_a_stack_of_a_star_is_skipped(settings, with_psf):
+    made = reduce(settings, PLANET, OBSERVATION_STAGES)
+    assert made.pop("extended_object").status == "unchanged"
+    assert {outcome.status for outcome in made.values()} == {"skipped"}
+    assert all("decisions." in outcome.reason for outcome in made.values())
+    with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
+        assert not product(catalogue.observation(PLANET), "bright_star.strehl").get("products")
+
+
+def test_the_night_shows_the_planet_by_its_own_products(settings, with_psf, star):
+    reduce(settings, PLANET, OBSERVATION_STAGES)
+    for stage in (stages.summarise_strehl, stages.report_night):
+        assert stage(settings, NIGHT).succeeded
+    paths = ArchivePaths(settings.archive_root)
+    with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
+        row = next(r for r in night_rows(catalogue, NIGHT) if r.observation == PLANET)
+        observation = collect_night(catalogue, NIGHT).observations[-1]
+        keys = catalogue.image_keys(observation=PLANET)
+        night = catalogue.nights()[0]
+    assert (row.classified_as, row.status, row.reasons) == ("extended_object", "done", ())
+    assert (row.frames, row.strehl_percent) == (60, None)
+    assert (night.done, night.failed) == (2, 0)
+    # Two pictures of the planet, and the plot of the star's Strehl ratio.
+    page = paths.night_report(NIGHT).read_text()
+    assert page.count("data:image/jpeg;base64,") == 3
+    assert observation.id == PLANET
+    assert (observation.state, observation.classification) == ("done", "extended_object")
+    assert [result.pipeline for result in observation.results] == ["extended_object"]
+    assert observation.skipped == observation.failures == ()
+    card = markup.gallery([observation], keys, total=1)
+    for kind in ("full", "cropped", "deconvolved"):
+        assert f"extended_object/{kind}" in unquote(card)
+    whole = markup.observation_pictures(observation, keys, "extended_object")
+    assert "before and after deconvolution, extended-object pipeline" in whole
+    head = markup.pipeline_head(observation.results[0])
+    assert "diameter" in head
+    assert f"PSF {star}" in head
+
+
 def test_a_star_is_left_alone(settings, with_psf, star):
     outcome = reduce(settings, star, ("extended_object",))["extended_object"]
     assert outcome.status == "skipped"
-    assert "its program is 4, those of planets are 24" in outcome.reason
+    assert 'is "4", and \'program in ["24"]\' is false' in outcome.reason
+    assert "'no_core = true' is false" in outcome.reason
 
 
 def test_a_star_of_a_planets_program_is_not_resolved(settings, with_psf, star):

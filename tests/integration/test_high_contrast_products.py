@@ -37,7 +37,7 @@ def settings(small_night, tmp_path_factory):
         raw_roots=(small_night,),
         archive_root=tmp_path_factory.mktemp("high_contrast") / "archive",
         threads=2,
-        faint_star={"classes": ("high_flux", "faint", "zero_flux")},
+        decisions={"faint_star": {"all": []}},
     )
 
 
@@ -66,7 +66,8 @@ def test_empty_library_is_a_reason_in_words(with_empty_library):
     for made in with_empty_library.values():
         for stage in HIGH_CONTRAST:
             assert made[stage].status == "skipped"
-            assert "psf_library.fits is empty: add the PSFs of single stars" in made[stage].reason
+            assert "library.references (frames of other objects" in made[stage].reason
+            assert "is 0, and 'library.references >= 1' is false" in made[stage].reason
 
 
 def test_library_holds_frames_with_modes_and_history(settings, outcomes, small_observations):

@@ -14,12 +14,15 @@ from roboao_assets.storage.catalogue.base import NIGHTS, NightSummary
 from roboao_assets.storage.catalogue.documents import (
     FAINT_CLASSES,
     PIPELINES,
+    is_made,
     leading_pipeline,
     new_observation,
     night_of,
     product,
     program_of,
     psf_candidate_key,
+    ran_on,
+    skip_reason,
     wanted_again,
 )
 from roboao_assets.storage.catalogue.home import open_catalogue
@@ -39,6 +42,7 @@ __all__ = [
     "ObservationQuery",
     "RequestBook",
     "WorkRequest",
+    "is_made",
     "leading_pipeline",
     "new_observation",
     "night_of",
@@ -47,4 +51,6 @@ __all__ = [
     "program_of",
     "psf_candidate_key",
     "wanted_again",
+    "ran_on",
+    "skip_reason",
 ]

@@ -25,7 +25,8 @@ class NightSummary:
     seeing_median : float or None
         Arcsec.
     done, failed : int
-        Observations with a bright-star stack, and those whose last attempt at it failed.
+        Observations with a stack as a bright star or as a resolved object; those without, of
+        which the last attempt at one failed.
     """
 
     night: str

@@ -192,6 +192,28 @@ def wanted_again(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def is_made(document: Mapping[str, Any], path: str) -> bool:
+    """Return whether a product is made and up to date, as far as the catalogue knows."""
+    return at_path(document, f"pipelined.{path}.status.done") is True
+
+
+def skip_reason(record: Mapping[str, Any]) -> str:
+    """Why a product is not made, or no longer; empty if it is made, failed, or never came up."""
+    status = record.get("status")
+    # A preview has it in itself.
+    status = status if isinstance(status, Mapping) else record
+    if status.get("done") is True or status.get("retries"):
+        return ""
+    return str(status.get("reason") or "")
+
+
+def ran_on(document: Mapping[str, Any], pipeline: str) -> bool:
+    """Return whether a pipeline ran on an observation: it made its stack, or failed at it."""
+    return is_made(document, pipeline) or bool(
+        at_path(document, f"pipelined.{pipeline}.status.retries")
+    )
+
+
 def leading_pipeline(document: Mapping[str, Any], part: str = "strehl") -> str:
     """Return the pipeline that speaks for an observation where one number is wanted.
 
@@ -204,8 +226,11 @@ def leading_pipeline(document: Mapping[str, Any], part: str = "strehl") -> str:
     Returns
     -------
     str
-        `faint_star` if the star is faint and it was measured there, else `bright_star`.
+        `extended_object` if that was made of it and `bright_star` does not run on it;
+        `faint_star` if the star is faint and it was measured there; else `bright_star`.
     """
+    if not ran_on(document, "bright_star") and is_made(document, "extended_object"):
+        return "extended_object"
     if product(document, "bright_star").get("classified_as") not in FAINT_CLASSES:
         return "bright_star"
     found = product(document, f"faint_star.{part}").get(_MEASURED[part])

@@ -181,7 +181,9 @@ class Catalogue(DocumentHome):
                 f"{status}.retries": 0,
                 f"{status}.reason": plain(reason),
                 f"{base}.last_modified": now_utc(),
-            }
+            },
+            # An earlier failure tells nothing once the product is left alone.
+            remove=[f"{status}.failed_with"],
         )
         self._change_observation(identifier, change, f"skipping {product}")
 

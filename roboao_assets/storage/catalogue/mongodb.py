@@ -45,7 +45,14 @@ _UPSERT_ATTEMPTS = 5
 _ABANDONED: list[MongoClient] = []
 
 # What the list of nights is made from; an index on just these answers it without documents.
-_NIGHT_FIELDS = ("date_utc", "bright_star_done", "bright_star_retries", "seeing_median")
+_NIGHT_FIELDS = (
+    "date_utc",
+    "bright_star_done",
+    "extended_object_done",
+    "bright_star_retries",
+    "extended_object_retries",
+    "seeing_median",
+)
 _INDEXES = {
     OBJECTS: (
         _NIGHT_FIELDS,
@@ -336,10 +343,13 @@ class MongoCatalogue(Catalogue):
                 row = rows.setdefault(
                     night, {"observations": 0, "seeing_median": None, "done": 0, "failed": 0}
                 )
-                done, retries, seeing = (at_path(document, _path(f)) for f in _NIGHT_FIELDS[1:])
+                star, resolved, *retries, seeing = (
+                    at_path(document, _path(f)) for f in _NIGHT_FIELDS[1:]
+                )
+                done = star is True or resolved is True
                 row["observations"] += 1
-                row["done"] += done is True
-                row["failed"] += done is not True and _is_number(retries) and retries > 0
+                row["done"] += done
+                row["failed"] += not done and any(_is_number(r) and r > 0 for r in retries)
                 if _is_number(seeing):
                     row["seeing_median"] = max(seeing, row["seeing_median"] or seeing)
         return [NightSummary(night=night, **row) for night, row in rows.items()]

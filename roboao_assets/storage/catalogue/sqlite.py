@@ -306,8 +306,11 @@ class SqliteCatalogue(Catalogue):
     def _night_rows(self) -> Iterable[NightSummary]:
         with self._reading("listing nights") as connection:
             rows = connection.execute(
-                """SELECT night, count(*), max(seeing_median), sum(bright_star_done),
-                    sum(NOT bright_star_done AND coalesce(bright_star_retries, 0) > 0)
+                """SELECT night, count(*), max(seeing_median),
+                    sum(bright_star_done OR extended_object_done),
+                    sum(NOT bright_star_done AND NOT extended_object_done
+                        AND (coalesce(bright_star_retries, 0) > 0
+                            OR coalesce(extended_object_retries, 0) > 0))
                 FROM objects WHERE night IS NOT NULL GROUP BY night"""
             ).fetchall()
         return [

@@ -61,7 +61,8 @@ _INDEXED = (
     "name",
     "program, date_utc",
     "dec_rad, ra_rad, date_utc, id, filter, bright_star_strehl",
-    "night, bright_star_done, bright_star_retries, seeing_median",
+    "night, bright_star_done, extended_object_done, bright_star_retries, "
+    "extended_object_retries, seeing_median",
     *(f"{pipeline}_strehl" for pipeline in PIPELINES),
 )
 
