@@ -13,7 +13,7 @@ serve: export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
 endif
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv venv-dev demo serve test lint lock bench sanitize truth clean
+.PHONY: help venv venv-dev demo serve test lint lock bench sanitize truth play clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -75,6 +75,9 @@ bench: venv-dev ## what it costs, against what it could cost
 truth: venv ## a simulated night reduced, recovered against true; fails if a goal is missed
 	mkdir -p build
 	$(BIN)/roboao truth-report --report build/truth.json --document build/truth.md
+
+play: venv-dev ## a night played against the real daemon: late, spoilt, redone, killed
+	$(BIN)/python -m pytest -q -s -o addopts="-ra --strict-markers" tests/play
 
 clean: ## remove what was built (not the demonstration's archive)
 	rm -rf $(VENV) build .pytest_cache .ruff_cache

@@ -4,7 +4,7 @@ import dagster as dg
 
 from roboao_assets.assets.calibration import build_calibration
 from roboao_assets.assets.calibration_checks import build_calibration_checks
-from roboao_assets.assets.night_summaries import build_night_summaries
+from roboao_assets.assets.night_summaries import build_night_summaries, build_summary_checks
 from roboao_assets.assets.observation_products import build_observation_products
 from roboao_assets.assets.psf_library import build_psf_library
 from roboao_assets.assets.raw_night import build_raw_checks, build_raw_night
@@ -25,7 +25,11 @@ def build_definitions(location: CodeLocation) -> dg.Definitions:
             *build_observation_products(location),
             *build_night_summaries(location),
         ],
-        asset_checks=[*build_raw_checks(location), *build_calibration_checks(location)],
+        asset_checks=[
+            *build_raw_checks(location),
+            *build_calibration_checks(location),
+            *build_summary_checks(location),
+        ],
         jobs=list(jobs),
         sensors=build_sensors(location, jobs),
         # A run is one process: a process a step would cost some four seconds each, and

@@ -1,9 +1,16 @@
 """What is said of a night as a whole: its seeing, Strehl ratios and contrast curves."""
 
+import warnings
+
 import dagster as dg
 
 from roboao_assets.orchestration.night_stage import build_night_asset
 from roboao_assets.orchestration.resources import CodeLocation
+from roboao_assets.pipelines.failures import night_failures
+from roboao_assets.storage.catalogue import open_catalogue
+
+# Of a check's page; `roboao failures` has all.
+_MOST_FAILURES = 50
 
 GROUP = "night_summaries"
 
@@ -58,3 +65,40 @@ def build_night_summaries(location: CodeLocation) -> list[dg.AssetsDefinition]:
             description="The night on one page of HTML that needs nothing else.",
         ),
     ]
+
+
+def build_summary_checks(location: CodeLocation) -> list[dg.AssetChecksDefinition]:
+    """Return the check of `night_report`: the list of what failed of the night."""
+    with warnings.catch_warnings():
+        # Checks with partitions are in preview (see `raw_night.build_raw_checks`).
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+
+        @dg.asset_check(
+            asset="night_report",
+            name="nothing_failed",
+            partitions_def=location.partitions.nights,
+            description="Every product of the night that could be made was made.",
+        )
+        def nothing_failed(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+            with open_catalogue(location.settings.resolved_catalogue_url) as catalogue:
+                failures = night_failures(catalogue, context.partition_key)
+            rows = [
+                f"| {f.subject} | {f.product} | {f.attempts} | {_cell(f.reason)} |"
+                for f in failures[:_MOST_FAILURES]
+            ]
+            head = ["| of | product | attempts | reason |", "|---|---|---|---|"]
+            return dg.AssetCheckResult(
+                passed=not failures,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{len(failures)} products failed" if failures else None,
+                metadata={
+                    "failed": len(failures),
+                    "failures": dg.MetadataValue.md("\n".join(head + rows) if rows else "none"),
+                },
+            )
+
+    return [nothing_failed]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,11 +1,13 @@
 """The raw night: what was observed, registered in the catalogue."""
 
 import warnings
+from collections.abc import Sequence
 
 import dagster as dg
 
 from roboao_assets.orchestration.night_stage import build_night_asset
 from roboao_assets.orchestration.resources import CodeLocation
+from roboao_assets.storage.catalogue import open_catalogue
 from roboao_assets.storage.raw_night import read_night
 
 GROUP = "raw"
@@ -55,4 +57,28 @@ def build_raw_checks(location: CodeLocation) -> list[dg.AssetChecksDefinition]:
                 },
             )
 
-    return [every_raw_file_is_understood]
+        @dg.asset_check(
+            asset="raw_night",
+            name="every_raw_file_is_there",
+            partitions_def=location.partitions.nights,
+            description="No raw file that the night once had has vanished. What was made of one "
+            "that has is kept.",
+        )
+        def every_raw_file_is_there(
+            context: dg.AssetCheckExecutionContext,
+        ) -> dg.AssetCheckResult:
+            with open_catalogue(location.settings.resolved_catalogue_url) as catalogue:
+                raw = (catalogue.night(context.partition_key) or {}).get("raw") or {}
+            missing = raw.get("missing") or []
+            return dg.AssetCheckResult(
+                passed=not missing,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{len(missing)} files have vanished" if missing else None,
+                metadata={"missing": dg.MetadataValue.md(_bullets(missing))},
+            )
+
+    return [every_raw_file_is_understood, every_raw_file_is_there]
+
+
+def _bullets(names: Sequence[str]) -> str:
+    return "\n".join(f"- `{name}`" for name in names) or "none"

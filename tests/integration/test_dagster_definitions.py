@@ -88,6 +88,8 @@ def test_checks_are_there_and_a_partition_each(graph):
     checks = {key.name: graph.get(key) for key in graph.asset_check_keys}
     assert set(checks) == {
         "every_raw_file_is_understood",
+        "every_raw_file_is_there",
+        "nothing_failed",
         "dark_noise",
         "flat_level",
         "bad_pixel_count",
