@@ -64,6 +64,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     "faint_star_pca_residual": ("faint_star_stack", "astrometric_solution"),
     "faint_star_contrast_curve": ("faint_star_stack", "faint_star_pca_residual"),
     "psf_candidate": ("bright_star_stack", "strehl_ratio", "pca_residual"),
+    "distribution_package": tuple(RECORD_OF_STAGE),
 }
 
 
