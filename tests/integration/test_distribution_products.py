@@ -15,6 +15,7 @@ from pymongo import MongoClient
 from roboao_assets.pipelines import distribution
 from roboao_assets.pipelines import night as stages
 from roboao_assets.pipelines.observation import reduce_observation
+from roboao_assets.pipelines.redo import take_package_wish
 from roboao_assets.pipelines.workspace import open_workspace
 from roboao_assets.storage.catalogue import ObservationQuery, open_catalogue
 from roboao_assets.storage.paths import ArchivePaths
@@ -218,6 +219,12 @@ def test_a_spoilt_package_is_made_again(spoil, settings, package, observation):
 def test_an_operator_asks_for_it_again(settings, package, observation):
     before = package.stat()
     operator_sets(settings, observation, False)
+    with open_catalogue(settings.resolved_catalogue_url) as catalogue:
+        # Whoever looks first asks, and nobody asks twice.
+        taken = [take_package_wish(catalogue, catalogue.observation(observation)) for _ in range(2)]
+        asked = catalogue.requests.of(observation)
+    assert taken == [True, False]
+    assert set(asked.stages) == {STAGE}
     assert pack(settings, observation).status == "done"
     assert package.stat().st_ino != before.st_ino
     assert distributed(settings, observation)["status"] is True
