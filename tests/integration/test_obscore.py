@@ -305,6 +305,7 @@ def test_what_cannot_be_written_is_told(settings, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", ["sqlite", pytest.param("mongodb", marks=pytest.mark.mongodb)])
 def test_a_large_catalogue(home, request, tmp_path):
     """A night at a time, without headers: memory grows by what is written, not by what is known."""
