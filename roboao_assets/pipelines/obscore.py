@@ -15,7 +15,6 @@ from urllib.parse import quote
 import numpy as np
 from astropy.coordinates import FK5, SkyCoord
 
-from roboao_assets.science.astrometry import pointing_wcs
 from roboao_assets.science.errors import SettingsError, UnknownInstrumentError
 from roboao_assets.science.instrument import InstrumentProfile
 from roboao_assets.storage.catalogue import (
@@ -274,17 +273,21 @@ def _pointed_corners(
     if epoch is not None and epoch != 2000.0:
         there = SkyCoord(ra_deg, dec_deg, unit="deg", frame=FK5(equinox=f"J{epoch}")).icrs
         ra_deg, dec_deg = there.ra.deg, there.dec.deg
-    side = profile.detector_px
-    wcs = pointing_wcs(
-        ra_deg=ra_deg,
-        dec_deg=dec_deg,
-        equinox=2000.0,
-        shape=(side, side),
-        plate_scale_arcsec=profile.plate_scale_arcsec,
-        east_is_left=profile.east_is_left,
-        y_axis_pa_deg=profile.y_axis_pa_deg,
+    # By hand, and not by a WCS: a catalogue has tens of thousands.
+    half = np.radians(profile.detector_px * profile.plate_scale_arcsec / 3600) / 2
+    y_pa = np.radians(profile.y_axis_pa_deg)
+    x_pa = y_pa + (-np.pi / 2 if profile.east_is_left else np.pi / 2)
+    dx, dy = half * np.array([[-1, -1, 1, 1], [-1, 1, 1, -1]])
+    ra, dec = np.radians([ra_deg, dec_deg])
+    centre = np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+    east = np.array([-np.sin(ra), np.cos(ra), 0.0])
+    north = np.cross(centre, east)
+    x, y, z = (
+        centre[:, None]
+        + np.outer(east, dx * np.sin(x_pa) + dy * np.sin(y_pa))
+        + np.outer(north, dx * np.cos(x_pa) + dy * np.cos(y_pa))
     )
-    return wcs.calc_footprint(axes=(side, side), center=False)
+    return np.degrees([np.arctan2(y, x) % (2 * np.pi), np.arctan2(z, np.hypot(x, y))]).T
 
 
 def _mjd(utc: datetime) -> float:

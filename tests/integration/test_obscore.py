@@ -25,6 +25,7 @@ from roboao_assets import cli
 from roboao_assets.pipelines import night as stages
 from roboao_assets.pipelines.obscore import export_obscore, obscore_rows
 from roboao_assets.pipelines.observation import reduce_observation
+from roboao_assets.science.astrometry import pointing_wcs
 from roboao_assets.science.errors import SettingsError
 from roboao_assets.storage.catalogue import open_catalogue
 from roboao_assets.storage.obscore import COLUMNS, ObsCoreError
@@ -240,6 +241,16 @@ def test_it_is_served_where_the_setting_says(settings, small_observations):
     assert row["access_estsize"] == 3
     # Without a footprint of its own: the field of the instrument where the telescope pointed.
     assert row["s_fov"] == pytest.approx(np.hypot(36, 36) / 3600, rel=1e-3)
+    wcs = pointing_wcs(
+        ra_deg=row["s_ra"],
+        dec_deg=row["s_dec"],
+        equinox=2000.0,
+        shape=(1024, 1024),
+        plate_scale_arcsec=0.0351594,
+    )
+    corners = np.array(row["s_region"].split()[2:], float).reshape(4, 2)
+    expected = wcs.calc_footprint(axes=(1024, 1024), center=False)[::-1]
+    assert corners == pytest.approx(expected, abs=2e-7)
     assert np.radians([row["s_ra"], row["s_dec"]]) == pytest.approx(
         document["coordinates"]["radec"], abs=1e-7
     )
