@@ -32,6 +32,7 @@ from roboao_assets.pipelines.redo import (
 )
 from roboao_assets.pipelines.retrying import next_attempt
 from roboao_assets.storage.catalogue import (
+    PIPELINES,
     Catalogue,
     ObservationQuery,
     WorkRequest,
@@ -81,11 +82,12 @@ def note_wishes(catalogue: Catalogue, active: set[str]) -> None:
     wanted = ObservationQuery(force_redo=True, summary_only=True)
     for document in catalogue.find_observations(wanted):
         take_wishes(catalogue, document)
-    held_back = ObservationQuery(
-        distributed=False, pipelines_done=("bright_star",), summary_only=True
-    )
-    for document in catalogue.find_observations(held_back):
-        take_package_wish(catalogue, document)
+    for pipeline in PIPELINES:
+        held_back = ObservationQuery(
+            distributed=False, pipelines_done=(pipeline,), summary_only=True
+        )
+        for document in catalogue.find_observations(held_back):
+            take_package_wish(catalogue, document)
     reduced = {row.night for row in catalogue.nights() if row.done}
     # While a night is reduced its candidates are about to come.
     for night in set(catalogue.nights_without("psf_lib")) & reduced - active:

@@ -104,7 +104,7 @@ class _Image:
 
 
 def _images(document: Mapping[str, Any]) -> Iterator[_Image]:
-    for pipeline in (leading_pipeline(document), "extended_object"):
+    for pipeline in dict.fromkeys((leading_pipeline(document), "extended_object")):
         record = product(document, pipeline)
         if (record.get("status") or {}).get("done") is not True:
             continue
