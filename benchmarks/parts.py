@@ -21,6 +21,7 @@ PARTS = {
     "contrast": "benchmarks.contrast",
     "faint": "benchmarks.faint_stars",
     "catalogue": "benchmarks.catalogue",
+    "packages": "benchmarks.packages",
     "truth": "benchmarks.truth",
 }
 

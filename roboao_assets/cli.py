@@ -10,6 +10,7 @@ from roboao_assets.commands import (
     explain,
     library,
     nights,
+    obscore,
     operation,
     raw,
     recovery,
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The Robo-AO archive. Settings come from ROBOAO_* variables and roboao.toml.",
 )
-for group in (raw, nights, operation, explain, recovery, truth):
+for group in (raw, nights, obscore, operation, explain, recovery, truth):
     app.add_typer(group.app)
 app.add_typer(library.app, name="psf-library")
 app.add_typer(operation.calib_app, name="calib")

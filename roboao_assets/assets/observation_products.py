@@ -57,6 +57,7 @@ STAGES = (
     "faint_star_pca_residual",
     "faint_star_contrast_curve",
     "psf_candidate",
+    "distribution_package",
 )
 """In the order of the flow, as `roboao_assets.pipelines.observation` has them."""
 
@@ -215,6 +216,19 @@ def observation_specs(location: CodeLocation) -> list[dg.AssetSpec]:
             "Candidate of the PSF library: the star centred and filtered, "
             "`summary/psflib/<id>.fits`, its preview and quality. It enters the library only "
             "by the administrator's decision.",
+        ),
+        spec(
+            "distribution_package",
+            "distribution",
+            [
+                "astrometric_solution",
+                "extended_object",
+                *(f"{stack}_preview" for stack in ("bright_star", "faint_star")),
+                "contrast_curve",
+                "faint_star_contrast_curve",
+            ],
+            "All products of an observation in one file, `<id>.tar.bz2`, with a manifest and "
+            "checksums; made again when one of them changed.",
         ),
     ]
 

@@ -23,9 +23,16 @@ from roboao_assets.automation.tags import (
 )
 from roboao_assets.orchestration.readiness import why_not_now
 from roboao_assets.orchestration.resources import CodeLocation
-from roboao_assets.pipelines.redo import BY_ARCHIVE, BY_FLAG, take_wishes, with_dependents
+from roboao_assets.pipelines.redo import (
+    BY_ARCHIVE,
+    BY_FLAG,
+    take_package_wish,
+    take_wishes,
+    with_dependents,
+)
 from roboao_assets.pipelines.retrying import next_attempt
 from roboao_assets.storage.catalogue import (
+    PIPELINES,
     Catalogue,
     ObservationQuery,
     WorkRequest,
@@ -69,11 +76,18 @@ def build_requests_sensor(location: CodeLocation, jobs: ArchiveJobs) -> dg.Senso
 def note_wishes(catalogue: Catalogue, active: set[str]) -> None:
     """Turn what operators changed in the catalogue into requests.
 
-    `force_redo: true` of any product; a night from whose document `psf_lib` was taken away.
+    `force_redo: true` of any product; `distributed.status: false`; a night from whose document
+    `psf_lib` was taken away.
     """
     wanted = ObservationQuery(force_redo=True, summary_only=True)
     for document in catalogue.find_observations(wanted):
         take_wishes(catalogue, document)
+    for pipeline in PIPELINES:
+        held_back = ObservationQuery(
+            distributed=False, pipelines_done=(pipeline,), summary_only=True
+        )
+        for document in catalogue.find_observations(held_back):
+            take_package_wish(catalogue, document)
     reduced = {row.night for row in catalogue.nights() if row.done}
     # While a night is reduced its candidates are about to come.
     for night in set(catalogue.nights_without("psf_lib")) & reduced - active:

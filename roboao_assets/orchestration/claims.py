@@ -45,7 +45,7 @@ def settle_abandoned(
     names = [*in_flight, *abandoned]
     if not names:
         return
-    from roboao_assets.pipelines.observation import CLAIM
+    from roboao_assets.pipelines.context import CLAIM
 
     try:
         with open_catalogue(settings.resolved_catalogue_url) as catalogue:
@@ -80,7 +80,7 @@ def release_claims_of_dead_runs(
     list of str
         The observations that are free again.
     """
-    from roboao_assets.pipelines.observation import CLAIM
+    from roboao_assets.pipelines.context import CLAIM
 
     released = []
     with open_catalogue(settings.resolved_catalogue_url) as catalogue:

@@ -118,6 +118,10 @@ def solve_observation(ctx: ObservationContext) -> StageOutcome:
     geometry = _Geometry(
         pointing=pointing, distortion=distortion, solution=solution, factor=field.factor
     )
+    height, width = _raw_shape(ctx)
+    summary["raw_shape_px"] = [width, height]
+    corners = geometry.wcs(1).calc_footprint(axes=(width, height), center=False)
+    summary["footprint_deg"] = corners.tolist()
     for path in images:
         _write_wcs(ctx, path, geometry, summary, identity)
     _publish_sizes(ctx)

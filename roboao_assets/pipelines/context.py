@@ -16,6 +16,9 @@ from roboao_assets.science.instrument import InstrumentProfile
 from roboao_assets.storage.fits_products import read_image
 from roboao_assets.storage.raw_night import RawExposure
 
+# What an owner claims of an observation.
+CLAIM = "reduction"
+
 
 class NothingToMakeError(ArchiveError):
     """There is, for a reason that is no error, nothing for a stage to make: it is skipped."""

@@ -37,6 +37,7 @@ CODE_VERSIONS: dict[str, str] = {
     "faint_star_pca_residual": "1",
     "faint_star_contrast_curve": "1",
     "psf_candidate": "1",
+    "distribution_package": "1",
     "contrast_picture": "1",
     "strehl_summary": "3",
     "contrast_summary": "2",

@@ -7,18 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from roboao_assets.pipelines import (
     astrometry,
     bright_star,
+    distribution,
     extended_object,
     faint_star,
     high_contrast,
     psf_candidates,
     star_measures,
 )
-from roboao_assets.pipelines.context import NothingToMakeError, ObservationContext
+from roboao_assets.pipelines.context import CLAIM, NothingToMakeError, ObservationContext
 from roboao_assets.pipelines.decisions import BY_REQUEST, Decision, decide, look
 from roboao_assets.pipelines.frames import FrameProgress, ObservationFrames
 from roboao_assets.pipelines.freshness import fingerprint
@@ -30,34 +31,85 @@ from roboao_assets.pipelines.vanished import keep_products, vanished_files
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
 from roboao_assets.science.errors import RawDataError
 from roboao_assets.storage.catalogue import Catalogue
+from roboao_assets.storage.catalogue.documents import status_path
+from roboao_assets.storage.catalogue.values import at_path
 from roboao_assets.storage.raw_night import RawExposure, read_night
 from roboao_assets.storage.settings import Settings
 
-Stage = Callable[[ObservationContext], StageOutcome]
+
+class Stage(NamedTuple):
+    """What makes a product, and what notes in the catalogue why there is none.
+
+    Attributes
+    ----------
+    make : callable
+    record_skip : callable
+        Takes the context and the reason.
+    record_failure : callable
+        Takes the context, the reason, and with which inputs it can only fail again ("": any).
+    failures_at : str
+        Where the observation's document counts failures in a row.
+    product : str
+        The product below `pipelined`; empty if it is kept elsewhere.
+    """
+
+    make: Callable[[ObservationContext], StageOutcome]
+    record_skip: Callable[[ObservationContext, str], object]
+    record_failure: Callable[[ObservationContext, str, str], object]
+    failures_at: str
+    product: str = ""
 
 
-def _measuring(kind: StackKind) -> dict[str, tuple[Stage, str]]:
+def _of_product(make: Callable[[ObservationContext], StageOutcome], product: str) -> Stage:
+    """A stage whose skips and failures stand at a product of the observation."""
+    return Stage(
+        make,
+        lambda ctx, reason: ctx.ws.catalogue.record_skip(ctx.id, product, reason),
+        lambda ctx, reason, failed_with: ctx.ws.catalogue.record_failure(
+            ctx.id, product, reason, failed_with=failed_with
+        ),
+        f"pipelined.{status_path(product)}.retries",
+        product,
+    )
+
+
+def _measuring(kind: StackKind) -> dict[str, Stage]:
     """Stages that measure and draw a stack."""
-    product = kind.pipeline
+    stages = {
+        kind.strehl: (star_measures.make_strehl, "strehl"),
+        kind.preview: (star_measures.make_preview, "preview"),
+        kind.residual: (high_contrast.make_residual, "pca"),
+        kind.contrast: (high_contrast.make_contrast_curve, "pca"),
+    }
     return {
-        kind.strehl: (partial(star_measures.make_strehl, kind=kind), f"{product}.strehl"),
-        kind.preview: (partial(star_measures.make_preview, kind=kind), f"{product}.preview"),
-        kind.residual: (partial(high_contrast.make_residual, kind=kind), f"{product}.pca"),
-        kind.contrast: (partial(high_contrast.make_contrast_curve, kind=kind), f"{product}.pca"),
+        name: _of_product(partial(make, kind=kind), f"{kind.pipeline}.{part}")
+        for name, (make, part) in stages.items()
     }
 
 
-# In the order of the flow, with the product of the catalogue that keeps their failures; those
-# of a PSF candidate stand in the night's document. It comes last: what the PCA finds beside
-# the star is part of its quality.
-_STAGES: dict[str, tuple[Stage, str]] = {
-    BRIGHT_STAR.stack: (bright_star.make_stack, "bright_star"),
-    FAINT_STAR.stack: (faint_star.make_stack, "faint_star"),
-    extended_object.STAGE: (extended_object.make_extended_object, extended_object.PIPELINE),
-    astrometry.STAGE: (astrometry.solve_observation, astrometry.PRODUCT),
+# In the order of the flow. A PSF candidate comes after the measurements: what the PCA finds
+# beside the star is part of its quality. The package holds what all others have made.
+_STAGES: dict[str, Stage] = {
+    BRIGHT_STAR.stack: _of_product(bright_star.make_stack, "bright_star"),
+    FAINT_STAR.stack: _of_product(faint_star.make_stack, "faint_star"),
+    extended_object.STAGE: _of_product(
+        extended_object.make_extended_object, extended_object.PIPELINE
+    ),
+    astrometry.STAGE: _of_product(astrometry.solve_observation, astrometry.PRODUCT),
     **_measuring(BRIGHT_STAR),
     **_measuring(FAINT_STAR),
-    psf_candidates.STAGE: (psf_candidates.make_candidate, ""),
+    psf_candidates.STAGE: Stage(
+        psf_candidates.make_candidate,
+        psf_candidates.record_no_candidate,
+        lambda ctx, reason, _: psf_candidates.record_failed_candidate(ctx, reason),
+        f"pipelined.{BRIGHT_STAR.pipeline}.status.retries",
+    ),
+    distribution.STAGE: Stage(
+        distribution.make_package,
+        distribution.record_no_package,
+        lambda ctx, reason, _: distribution.record_failed_package(ctx, reason),
+        "distributed.retries",
+    ),
 }
 OBSERVATION_STAGES = tuple(_STAGES)
 # Stages that a chain of the settings decides on; what measures a stack needs the stack. That of
@@ -75,9 +127,6 @@ _CHAINS = {
 }
 # Stages that work on the raw frames; after them the memory is given back.
 _FRAME_STAGES = (BRIGHT_STAR.stack, FAINT_STAR.stack, extended_object.STAGE)
-
-# What an owner claims of an observation.
-CLAIM = "reduction"
 
 # What a stage cannot do without. The previews only gain by a Strehl ratio.
 _NEEDS = {
@@ -307,12 +356,15 @@ def _make(
         run_stage(stage, lambda: _record(ctx, stage, outcome))
     elif outcome.status == "unchanged":
         run_stage(stage, lambda: _forget_failure(ctx, stage))
+    if outcome.status in ("done", "failed") and stage != distribution.STAGE:
+        # Should the package not be made again after this: the old one is not handed out.
+        run_stage(stage, lambda: _withdraw_package(ctx, stage))
     return outcome
 
 
 def _forget_failure(ctx: ObservationContext, stage: str) -> StageOutcome:
     """A product that is as it should be has not failed, whatever happened in between."""
-    product = _STAGES[stage][1]
+    product = _STAGES[stage].product
     if product and (ctx.product(product).get("status") or {}).get("retries"):
         ctx.ws.catalogue.publish(ctx.id, product, {})
     return StageOutcome(stage=stage, status="done")
@@ -322,7 +374,7 @@ def _known_failure(ctx: ObservationContext, stage: str) -> StageOutcome | None:
     """Return the end of a stage that can only fail as it did before: its input is as it was."""
     if ctx.force or stage not in _FRAME_STAGES:
         return None
-    status = ctx.product(_STAGES[stage][1]).get("status") or {}
+    status = ctx.product(_STAGES[stage].product).get("status") or {}
     if not status.get("failed_with") or status["failed_with"] != _circumstances(ctx, stage):
         return None
     if not look(ctx.ws, _CHAINS[stage], _document(ctx)).runs:
@@ -344,9 +396,9 @@ def _circumstances(ctx: ObservationContext, stage: str) -> str:
 
 def _ask_again(ctx: ObservationContext, outcome: StageOutcome, *, force: bool) -> None:
     """Ask for a stage that failed for a reason that may pass, later and not for ever."""
-    product = _STAGES[outcome.stage][1] or BRIGHT_STAR.pipeline
-    status = ctx.product(product).get("status") or {}
-    failures, most = int(status.get("retries") or 1), ctx.ws.settings.most_retries
+    document = ctx.ws.catalogue.observation(ctx.id) or {}
+    counted = at_path(document, _STAGES[outcome.stage].failures_at)
+    failures, most = int(counted or 1), ctx.ws.settings.most_retries
     if failures <= most:
         ctx.ws.catalogue.requests.ask(
             ctx.id,
@@ -378,17 +430,14 @@ def _document(ctx: ObservationContext) -> dict[str, Any]:
 
 
 def _one(ctx: ObservationContext, stage: str) -> StageOutcome:
-    work, product = _STAGES[stage]
+    at = _STAGES[stage]
     try:
-        decision = decide(ctx, _CHAINS[stage], product) if stage in _CHAINS else None
-        outcome = work(ctx)
-        _settle(ctx, product, decision, outcome)
+        decision = decide(ctx, _CHAINS[stage], at.product) if stage in _CHAINS else None
+        outcome = at.make(ctx)
+        _settle(ctx, at.product, decision, outcome)
         return outcome
     except NothingToMakeError as reason:
-        if stage == psf_candidates.STAGE:
-            psf_candidates.record_no_candidate(ctx, str(reason))
-        else:
-            ctx.ws.catalogue.record_skip(ctx.id, product, str(reason))
+        at.record_skip(ctx, str(reason))
         return StageOutcome(
             stage=stage,
             status="skipped",
@@ -413,11 +462,12 @@ def _settle(
 
 
 def _record(ctx: ObservationContext, stage: str, outcome: StageOutcome) -> StageOutcome:
-    if stage == psf_candidates.STAGE:
-        psf_candidates.record_failed_candidate(ctx, outcome.reason)
-    else:
-        lasting = stage in _FRAME_STAGES and not is_transient(outcome)
-        failed_with = _circumstances(ctx, stage) if lasting else ""
-        product = _STAGES[stage][1]
-        ctx.ws.catalogue.record_failure(ctx.id, product, outcome.reason, failed_with=failed_with)
+    lasting = stage in _FRAME_STAGES and not is_transient(outcome)
+    failed_with = _circumstances(ctx, stage) if lasting else ""
+    _STAGES[stage].record_failure(ctx, outcome.reason, failed_with)
+    return StageOutcome(stage=stage, status="done")
+
+
+def _withdraw_package(ctx: ObservationContext, stage: str) -> StageOutcome:
+    distribution.withdraw_if_outdated(ctx.ws, ctx.night, ctx.id)
     return StageOutcome(stage=stage, status="done")

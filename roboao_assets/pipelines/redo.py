@@ -64,6 +64,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     "faint_star_pca_residual": ("faint_star_stack", "astrometric_solution"),
     "faint_star_contrast_curve": ("faint_star_stack", "faint_star_pca_residual"),
     "psf_candidate": ("bright_star_stack", "strehl_ratio", "pca_residual"),
+    "distribution_package": tuple(RECORD_OF_STAGE),
 }
 
 
@@ -95,6 +96,24 @@ def take_wishes(catalogue: Catalogue, document: Mapping[str, Any]) -> list[str]:
         # Of an extended object there is no Strehl ratio: such a wish has nothing to be made.
         catalogue.take_wish(observation, product)
     return taken
+
+
+def take_package_wish(catalogue: Catalogue, document: Mapping[str, Any]) -> bool:
+    """Turn `distributed.status: false`, set by an operator, into a request for the package.
+
+    What the archive itself withdraws has a reason beside it. As with other wishes the request is
+    written before the wish is cleared, by giving it one.
+    """
+    record = document.get("distributed")
+    asked = isinstance(record, Mapping) and record.get("status") is False
+    if not asked or not record.get("fingerprint") or record.get("reason"):
+        return False
+    observation, why = document["_id"], "distributed.status was set to false"
+    catalogue.requests.ask(
+        observation, night_of(document) or "", ["distribution_package"], by=BY_FLAG, why=why
+    )
+    catalogue.set_distributed(observation, False, reason=f"{why}: the package will be made again")
+    return True
 
 
 def ask_for_redo(

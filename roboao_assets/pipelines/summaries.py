@@ -5,6 +5,7 @@ Of a faint star, the numbers are those of the faint-star stack, where there is o
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from roboao_assets.pipelines.contrast_pictures import (
     publish_contrast_picture,
     quartiles_document,
 )
+from roboao_assets.pipelines.distribution import renew_package
 from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.night_plots import (
     ContrastQuartiles,
@@ -102,7 +104,7 @@ def summarise_contrast(ws: Workspace, night: str, *, force: bool = False) -> Sta
 
     Makes `contrast_curve.YYYYMMDD.png`; `contrast_curve.YYYYMMDD.ecsv`, the median and the
     quartiles by filter; `contrast_curves.YYYYMMDD.ecsv`, every curve, a row a point. Then every
-    observation's own plot is drawn again whose median has changed.
+    observation's own plot is drawn again whose median has changed, and its package made again.
     """
     documents = _observations(ws, night)
     measured = []
@@ -142,7 +144,12 @@ def summarise_contrast(ws: Workspace, night: str, *, force: bool = False) -> Sta
         return picture, [of_filters, of_curves], {"quartiles": stored}
 
     outcome = _summarise(ws, night, "contrast_summary", "contrast_curve", inputs, make, force=force)
-    _redraw_observations(ws, night, documents, quartiles)
+    redrawn = _redraw_observations(ws, night, documents, quartiles)
+    renewed = [renew_package(ws, night, observation) for observation in redrawn]
+    failed = [o.reason for o in renewed if o is not None and not o.succeeded]
+    if failed:
+        # The summary stands; that a package does not is told with it, and in the catalogue.
+        return replace(outcome, reason=f"{len(failed)} packages were not renewed: {failed[0]}")
     return outcome
 
 
@@ -151,14 +158,19 @@ def _redraw_observations(
     night: str,
     documents: Sequence[Mapping[str, Any]],
     quartiles: Mapping[str, ContrastQuartiles],
-) -> None:
+) -> list[str]:
+    """Draw the plots whose median has changed; return the observations that they are of."""
+    redrawn = []
     for document in documents:
         found = quartiles.get(document["filter"])
         median = found if found is not None and found.total >= LEAST_CURVES else None
         for pipeline in PIPELINES:
             curve = product(document, f"{pipeline}.pca").get("contrast_curve")
-            if curve and finite_points(*curve)[0].size:
-                publish_contrast_picture(ws, night, document["_id"], pipeline, document, median)
+            if not curve or not finite_points(*curve)[0].size:
+                continue
+            if publish_contrast_picture(ws, night, document["_id"], pipeline, document, median):
+                redrawn.append(document["_id"])
+    return list(dict.fromkeys(redrawn))
 
 
 def _quartiles_table(quartiles: Mapping[str, ContrastQuartiles]) -> Table:

@@ -20,11 +20,15 @@ class FilterProfile:
         Published ratio of the peak pixel of the diffraction-limited PSF, at the
         drizzled scale, to its flux in the Strehl box. None: derived from the
         aperture (`roboao_assets.science.diffraction`).
+    lower_nm, upper_nm : float or None
+        Nominal limits of the passband, at half its height. None: not known.
     """
 
     name: str
     wavelength_nm: float
     strehl_factor: float | None = None
+    lower_nm: float | None = None
+    upper_nm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,8 @@ class InstrumentProfile:
         UTC span in which `camera` means this profile (half open).
     plate_scale_arcsec : float
         Raw pixel on the sky.
+    detector_px : int
+        Side of a full frame (raw px).
     drizzle_scale : int
         Output pixels a raw pixel, per axis.
     drizzle_pixfrac : float
@@ -83,6 +89,7 @@ class InstrumentProfile:
     valid_from: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     valid_until: datetime = datetime(9999, 1, 1, tzinfo=UTC)
     plate_scale_arcsec: float
+    detector_px: int = 1024
     drizzle_scale: int = 2
     drizzle_pixfrac: float = 0.45
     primary_diameter_m: float

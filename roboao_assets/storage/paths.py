@@ -60,6 +60,10 @@ class ArchivePaths:
         """Folder of an observation."""
         return self.night(night) / observation
 
+    def package(self, night: str, observation: str) -> Path:
+        """All products of an observation in one file, for distribution."""
+        return self.observation(night, observation) / f"{observation}.tar.bz2"
+
     def pipeline(self, night: str, observation: str, pipeline: str) -> Path:
         """Folder of a pipeline's products of an observation."""
         return self.observation(night, observation) / pipeline

@@ -195,6 +195,22 @@ class AstrometrySettings(_Group):
     order: int = Field(2, ge=1, le=3, description="order of an instrument's distortion")
 
 
+class DistributionSettings(_Group):
+    """How the world finds the archive's products."""
+
+    base_url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="where the archive tree is served; empty: file URIs",
+    )
+    authority: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9][\w.~*'()+=!-]{2,})?$",
+        description="of the IVOA identifiers, as registered; `roboao obscore` needs it",
+    )
+    collection: str = Field("Robo-AO", min_length=1, description="obs_collection of ObsCore")
+
+
 class CosmicRaySettings(_Group):
     """Cosmic-ray cleaning (astroscrappy), the original's constants."""
 
@@ -312,6 +328,7 @@ class Settings(BaseSettings):
     cosmic_rays: CosmicRaySettings = CosmicRaySettings()
     astrometry: AstrometrySettings = AstrometrySettings()
     decisions: DecisionSettings = DecisionSettings()
+    distribution: DistributionSettings = DistributionSettings()
 
     @field_validator("raw_roots", mode="before")
     @classmethod

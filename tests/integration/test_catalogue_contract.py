@@ -362,9 +362,36 @@ def test_documents_with_missing_fields_are_read_and_searched(catalogue):
     assert catalogue.observation("bare")["pipelined"]["bright_star"]["classified_as"] == "faint"
 
 
+def test_a_package_is_published_fails_and_is_withdrawn(registered):
+    members = [{"name": "a/b.fits", "size_bytes": 5, "mtime_ns": 2**60, "sha256": "0" * 64}]
+    record = {"fingerprint": "f", "members": members, "mtime_ns": 2**60 + 1}
+    registered.set_distributed(ID, True, ["n/x/x.tar.bz2"], package=record)
+    stored = registered.observation(ID)["distributed"]
+    assert stored["status"] is True
+    assert stored["members"] == members
+    assert (stored["mtime_ns"], stored["retries"]) == (2**60 + 1, 0)
+    assert [registered.record_package_failure(ID, "no space") for _ in range(2)] == [1, 2]
+    stored = registered.observation(ID)["distributed"]
+    assert (stored["status"], stored["reason"]) == (False, "no space")
+    # What is known of the former package stays; of a new one each key replaces what was there.
+    assert stored["location"] == ["n/x/x.tar.bz2"]
+    registered.set_distributed(ID, True, package={"members": []})
+    stored = registered.observation(ID)["distributed"]
+    assert (stored["members"], stored["fingerprint"], stored["retries"]) == ([], "f", 0)
+    assert "reason" not in stored
+    registered.set_distributed(ID, False, [], reason="class failed")
+    stored = registered.observation(ID)["distributed"]
+    assert (stored["reason"], stored["location"]) == ("class failed", [])
+    with pytest.raises(CatalogueError, match="kept by the catalogue itself"):
+        registered.set_distributed(ID, True, package={"status": True})
+
+
 def test_summary_leaves_the_header_out(registered):
+    registered.set_distributed(ID, True, package={"members": [{"name": "a"}], "size_bytes": 5})
     (summary,) = registered.find_observations(ObservationQuery(summary_only=True))
     assert "fits_header" not in summary
+    assert "members" not in summary["distributed"]
+    assert summary["distributed"]["size_bytes"] == 5
     assert summary["name"] == "351_Yrsa"
     cone = ObservationQuery(summary_only=True, cone=(350.0, -0.5, 0.1))
     assert registered.find_observations(cone) == [summary]

@@ -35,6 +35,7 @@ OBSERVATION_ASSETS = {
     "faint_star_pca_residual",
     "faint_star_contrast_curve",
     "psf_candidate",
+    "distribution_package",
 }
 A = "4_351_Yrsa_VIC_lp600_o_20160925_110427.040912"
 B = "24_HD1_VIC_Si_o_20160925_030000.000000"

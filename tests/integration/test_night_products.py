@@ -120,6 +120,7 @@ def test_tree(reduced, settings, small_observations):
             expected |= {f"{of_stack}/preview/{name}_{kind}.png" for kind in ("full", "cropped")}
             expected |= {f"{of_stack}/strehl/{name}_{f}" for f in ("strehl.txt", "box.fits")}
         expected |= {f"summary/psflib/{name}.{suffix}" for suffix in ("fits", "png")}
+        expected.add(f"{name}/{name}.tar.bz2")
     there = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     assert expected <= there
     assert not [path for path in there if PARTIAL_PREFIX in path]
@@ -206,8 +207,11 @@ def test_frames_are_unpacked_once_for_both_pipelines(reduced, settings, small_ob
     reduce(
         settings,
         small_observations[0],
-        # A stack that is made again is solved again.
-        stages=("bright_star_stack", "faint_star_stack", "astrometric_solution"),
+        # A stack that is made again is solved again, and packed.
+        stages=(
+            *("bright_star_stack", "faint_star_stack"),
+            *("astrometric_solution", "distribution_package"),
+        ),
         force=True,
         on_progress=lambda frames, part: told.append((frames, part)),
     )

@@ -12,6 +12,8 @@ from typing import Any
 from roboao_assets.storage.catalogue.values import at_path, now_utc
 from roboao_assets.storage.raw_names import ExposureName
 
+# The bulk of a document, which a summary of it has not.
+BULK_PATHS = ("fits_header", "distributed.members")
 PIPELINES = ("bright_star", "faint_star", "extended_object")
 PRODUCTS = ("", "strehl", "pca")
 PREVIEWS = ("preview", "pca.preview")

@@ -35,6 +35,7 @@ RAW_FACTS = (
 # Products below a product are published on their own, so that they do not replace each other.
 _RESERVED_KEYS = {"status", "last_modified", "preview", "strehl", "pca"}
 _PARTS = ("preview", "strehl", "pca", "pca.preview", "pca.contrast_picture", "astrometry")
+_DISTRIBUTED_RESERVED_KEYS = {"status", "location", "reason", "retries", "last_modified"}
 _PREVIEW_RESERVED_KEYS = {
     "done",
     "force_redo",
@@ -230,14 +231,57 @@ class Catalogue(DocumentHome):
         self._change_observation(identifier, change, "setting its seeing")
 
     def set_distributed(
-        self, identifier: str, status: bool, location: Sequence[str] | None = None
+        self,
+        identifier: str,
+        status: bool,
+        location: Sequence[str] | None = None,
+        *,
+        package: Mapping[str, Any] | None = None,
+        reason: str = "",
     ) -> None:
-        """Mark an observation distributed (its package stands at `location`), or not."""
-        change = Change(assign={"distributed.status": bool(status)})
+        """Mark an observation distributed (its package stands at `location`), or not.
+
+        Parameters
+        ----------
+        identifier : str
+        status : bool
+        location : sequence of str or None
+            Paths below the archive's root; None: as they are.
+        package : mapping or None
+            What is known of the package; each key replaces what stood there.
+        reason : str
+            Why it is not distributed.
+        """
+        change = Change(assign={"distributed.status": bool(status), "distributed.retries": 0})
         change.assign["distributed.last_modified"] = now_utc()
         if location is not None:
             change.assign["distributed.location"] = plain(location)
+        change.assign |= _keyed("distributed", package or {}, _DISTRIBUTED_RESERVED_KEYS)
+        if reason:
+            change.assign["distributed.reason"] = plain(reason)
+        else:
+            change.remove.append("distributed.reason")
         self._change_observation(identifier, change, "marking it distributed")
+
+    def record_package_failure(self, identifier: str, reason: str) -> int:
+        """Note that packing an observation failed, and why: it is not distributed.
+
+        Returns
+        -------
+        int
+            Failures in a row, this one included.
+        """
+        change = Change(
+            assign={
+                "distributed.status": False,
+                "distributed.reason": plain(reason),
+                "distributed.last_modified": now_utc(),
+            },
+            increment={"distributed.retries": 1},
+        )
+        return self._change_observation(
+            identifier, change, "failing its package", "distributed.retries"
+        )
 
     def raw_records(self, identifier: str) -> list[dict[str, Any]]:
         """Return what is known of an observation's raw files, in the order of their frames.

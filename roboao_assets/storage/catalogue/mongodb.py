@@ -24,7 +24,7 @@ from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableErr
 from roboao_assets.storage.catalogue import query as q
 from roboao_assets.storage.catalogue.base import HISTORY, NIGHTS, OBJECTS, NightSummary
 from roboao_assets.storage.catalogue.change import Change
-from roboao_assets.storage.catalogue.documents import PIPELINES
+from roboao_assets.storage.catalogue.documents import BULK_PATHS, PIPELINES
 from roboao_assets.storage.catalogue.ferretdb import Turns, decode_nested, encode_nested
 from roboao_assets.storage.catalogue.interface import Catalogue
 from roboao_assets.storage.catalogue.values import at_path, now_utc
@@ -420,7 +420,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _projection(summary_only: bool) -> dict[str, int] | None:
-    return {"fits_header": 0} if summary_only else None
+    return dict.fromkeys(BULK_PATHS, 0) if summary_only else None
 
 
 def _order(sort: tuple[str, bool]) -> list[tuple[str, int]]:

@@ -167,7 +167,7 @@ class ObservationQuery:
     skip, limit : int
         Matches left out at the beginning, and most matches returned (0: all).
     summary_only : bool
-        Without `fits_header`, the bulk of a document.
+        Without `BULK_PATHS`: the header, and the list of what is in the package.
     """
 
     ids: tuple[str, ...] | None = None

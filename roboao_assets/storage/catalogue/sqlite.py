@@ -14,6 +14,7 @@ from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableErr
 from roboao_assets.storage.catalogue import query as q
 from roboao_assets.storage.catalogue.base import NightSummary
 from roboao_assets.storage.catalogue.change import Change
+from roboao_assets.storage.catalogue.documents import BULK_PATHS
 from roboao_assets.storage.catalogue.interface import Catalogue
 from roboao_assets.storage.catalogue.sqlite_schema import (
     MIGRATIONS,
@@ -381,7 +382,9 @@ class SqliteCatalogue(Catalogue):
 
 
 def _document(summary_only: bool) -> str:
-    return "json_remove(document, '$.fits_header')" if summary_only else "document"
+    if not summary_only:
+        return "document"
+    return f"json_remove(document, {', '.join(repr(json_path(path)) for path in BULK_PATHS)})"
 
 
 def _order(sort: tuple[str, bool]) -> str:

@@ -37,6 +37,7 @@ def test_the_tree_is_the_described_one():
             "20160925/summary/contrast_curve.20160925.ecsv"
         ),
         PATHS.psf_candidate(NIGHT, ID, "png"): f"20160925/summary/psflib/{ID}.png",
+        PATHS.package(NIGHT, ID): f"20160925/{ID}/{ID}.tar.bz2",
         PATHS.psf_library: "psf_library.fits",
     }
     for path, expected in described.items():

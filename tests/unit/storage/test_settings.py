@@ -140,3 +140,19 @@ def test_the_profile_follows_from_camera_and_date():
         settings.profile("X", move)
     with pytest.raises(UnknownInstrumentError, match="'Keck' does not exist"):
         load_settings(instrument="Keck").profile("VIC", move)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("AUTHORITY", "a b"), ("AUTHORITY", "ab"), ("BASE_URL", "ftp//x"), ("COLLECTION", "")],
+)
+def test_what_names_data_in_the_world_is_checked(key, value, monkeypatch):
+    monkeypatch.setenv(f"ROBOAO_DISTRIBUTION__{key}", value)
+    with pytest.raises(SettingsError, match=f"distribution.{key.lower()}"):
+        load_settings()
+
+
+def test_passbands_hold_their_wavelengths():
+    for profile in load_instruments().values():
+        for band in profile.filters.values():
+            assert band.lower_nm < band.wavelength_nm < band.upper_nm
