@@ -390,7 +390,7 @@ def _circumstances(ctx: ObservationContext, stage: str) -> str:
     return fingerprint(
         stage,
         [[name, status.st_size, status.st_mtime_ns] for name, status in files],
-        ctx.ws.settings.model_dump_json(),
+        ctx.ws.settings.model_dump_json(exclude={"redo_for_new_code"}),
     )
 
 
