@@ -97,6 +97,7 @@ def test_names_of_stages_agree():
         "strehl_ratio",
         "bright_star_preview",
         "psf_candidate",
+        "distribution_package",
     }
 
 
@@ -106,7 +107,10 @@ def test_a_flag_makes_a_product_and_its_dependents_again(settings, catalogue, sm
     catalogue.request_redo(name, "bright_star.strehl")
     ended = statuses(reduce(settings, name))
     again = {stage for stage, status in ended.items() if status == "done"}
-    assert again == {"strehl_ratio", "bright_star_preview", "psf_candidate"}
+    assert again == {
+        *("strehl_ratio", "bright_star_preview"),
+        *("psf_candidate", "distribution_package"),
+    }
     after = catalogue.observation(name)
     status = product(after, "bright_star.strehl")["status"]
     assert (status["done"], status["force_redo"], status["enqueued"]) == (True, False, False)
