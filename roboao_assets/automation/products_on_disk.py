@@ -10,8 +10,8 @@ from roboao_assets.orchestration.readiness import why_not_now
 from roboao_assets.orchestration.resources import CodeLocation
 from roboao_assets.pipelines.inspection import inspect_night
 from roboao_assets.pipelines.rebuilding import refresh_records
-from roboao_assets.pipelines.redo import BY_ARCHIVE
-from roboao_assets.storage.catalogue import open_catalogue
+from roboao_assets.pipelines.redo import BY_ARCHIVE, take_package_wish
+from roboao_assets.storage.catalogue import ObservationQuery, open_catalogue
 from roboao_assets.storage.paths import ArchivePaths
 
 # Of one tick: an archive of a thousand nights is gone round in some ten minutes.
@@ -49,6 +49,9 @@ def build_products_on_disk_sensor(location: CodeLocation, jobs: ArchiveJobs) -> 
                     continue
                 # Operators change documents by any client: their copies follow.
                 refresh_records(catalogue, paths, night)
+                held_back = ObservationQuery(nights=(night,), distributed=False, summary_only=True)
+                for document in catalogue.find_observations(held_back):
+                    take_package_wish(catalogue, document)
                 for broken in inspect_night(catalogue, paths, night):
                     asked += 1
                     catalogue.requests.ask(

@@ -39,6 +39,8 @@ from roboao_assets.storage.catalogue import (
     open_catalogue,
 )
 
+_HELD_BACK = 200
+
 
 def build_requests_sensor(location: CodeLocation, jobs: ArchiveJobs) -> dg.SensorDefinition:
     """Return the sensor that turns requests into runs."""
@@ -83,8 +85,14 @@ def note_wishes(catalogue: Catalogue, active: set[str]) -> None:
     for document in catalogue.find_observations(wanted):
         take_wishes(catalogue, document)
     for pipeline in PIPELINES:
+        # An archive made before there were packages has none at all: the newest are looked at
+        # here, all of them by the sensor that goes round the nights.
         held_back = ObservationQuery(
-            distributed=False, pipelines_done=(pipeline,), summary_only=True
+            distributed=False,
+            pipelines_done=(pipeline,),
+            sort=("date_utc", False),
+            limit=_HELD_BACK,
+            summary_only=True,
         )
         for document in catalogue.find_observations(held_back):
             take_package_wish(catalogue, document)
