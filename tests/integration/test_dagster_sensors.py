@@ -353,6 +353,7 @@ def test_flags_in_the_catalogue_become_runs_once(archive, instance):
         "strehl_ratio",
         "bright_star_preview",
         "psf_candidate",
+        "distribution_package",
     }
     status = product(catalogue.observation(A), "bright_star.strehl")["status"]
     assert (status["force_redo"], status["enqueued"]) == (False, True)
