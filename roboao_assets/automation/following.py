@@ -8,6 +8,7 @@ from dagster import DagsterEventType, DagsterRunStatus
 
 # What `define_asset_job` returns; Dagster has no public name for it.
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG
 
 from roboao_assets.assets.observation_products import STAGES
 from roboao_assets.automation.jobs import (
@@ -32,7 +33,6 @@ from roboao_assets.storage.catalogue import open_catalogue
 
 # A run that died is not gone after at once: what killed it may still be there.
 _WAIT_AFTER_DEATH = timedelta(minutes=1)
-_WILL_RETRY_TAG = "dagster/will_retry"
 
 
 def build_following_sensors(location: CodeLocation, jobs: ArchiveJobs) -> list[dg.SensorDefinition]:
@@ -73,15 +73,29 @@ def _calibrated_nights_sensors(
 
 
 def _unmade_masters(context: dg.RunStatusSensorContext) -> list[str]:
+    run: dg.DagsterRun | None = context.dagster_run
+    made: set[str] = set()
     # A seeing exposure that fails must not keep the observations from being reduced.
-    made = {
+    missing = [name for name in CALIBRATION_ASSETS if name != "seeing"]
+    while run is not None and missing:
+        made |= _materialised(context.instance, run)
+        steps, parent = run.step_keys_to_execute, run.parent_run_id
+        missing = [name for name in missing if name not in made]
+        # A run that goes on where another died does not make again what that one had made.
+        if parent is None or steps is None or set(missing) & set(steps):
+            break
+        run = context.instance.get_run_by_id(parent)
+    return missing
+
+
+def _materialised(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
+    return {
         record.asset_key.to_user_string()
-        for record in context.instance.get_records_for_run(
-            context.dagster_run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION
+        for record in instance.get_records_for_run(
+            run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION
         ).records
         if record.asset_key is not None
     }
-    return [name for name in CALIBRATION_ASSETS if name != "seeing" and name not in made]
 
 
 def _after_no_calibration(
@@ -92,7 +106,7 @@ def _after_no_calibration(
     with open_catalogue(location.settings.resolved_catalogue_url) as catalogue:
         asked = catalogue.requests.of(night)
         told = waits_for_calibration(catalogue, night) or asked is not None
-        if not told and run.status == DagsterRunStatus.FAILURE and _is_over(run):
+        if not told and run.status == DagsterRunStatus.FAILURE and _is_over(context.instance, run):
             catalogue.requests.ask(
                 night,
                 night,
@@ -105,9 +119,16 @@ def _after_no_calibration(
     return dg.SkipReason(f"night {night} is not calibrated: {', '.join(missing)}")
 
 
-def _is_over(run: dg.DagsterRun) -> bool:
-    """Whether Dagster itself does not start the run again."""
-    return run.tags.get(_WILL_RETRY_TAG, "false") != "true"
+def _is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether Dagster itself has not started the run again.
+
+    `dagster/will_retry` only says that it means to: the tag comes after the event that a sensor
+    sees, and stays when nothing comes of it. What is asked for in vain waits a minute, and is
+    finished by the run that Dagster starts after all.
+    """
+    now = instance.get_run_by_id(run.run_id) or run
+    again = now.tags.get(AUTO_RETRY_RUN_ID_TAG)
+    return again is None or instance.get_run_by_id(again) is None
 
 
 def _reduced_nights_sensors(location: CodeLocation, jobs: ArchiveJobs) -> list[dg.SensorDefinition]:
@@ -117,7 +138,7 @@ def _reduced_nights_sensors(location: CodeLocation, jobs: ArchiveJobs) -> list[d
             yield dg.SkipReason("a foreground run goes on by itself")
             return
         run = context.dagster_run
-        if run.status == DagsterRunStatus.FAILURE and _is_over(run):
+        if run.status == DagsterRunStatus.FAILURE and _is_over(context.instance, run):
             _ask_for_untried(location, context)
         for night in nights_of_run(location, tags):
             yield dg.RunRequest(

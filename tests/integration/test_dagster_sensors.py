@@ -1,6 +1,7 @@
 import json
 import os
 import time
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -181,10 +182,24 @@ def test_no_raw_root(tmp_path, instance):
     assert "no raw roots" in archive.tick(instance).skip_message
 
 
-def finished(archive, instance, sensor, status, tags, made=()):
+def finished(archive, instance, sensor, status, tags, made=(), **run_fields):
     """What a run-status sensor says of a finished run that has materialised `made`."""
-    job = dg.job(name="any")(lambda: None)
-    run = instance.create_run_for_job(job, tags=tags, status=status)
+    run = ended_run(instance, status, tags, made, **run_fields)
+    kind = "PIPELINE_SUCCESS" if status == dg.DagsterRunStatus.SUCCESS else "PIPELINE_FAILURE"
+    context = dg.build_run_status_sensor_context(
+        sensor_name=sensor,
+        dagster_instance=instance,
+        dagster_run=run,
+        dagster_event=dg.DagsterEvent(event_type_value=kind, job_name="any"),
+    )
+    answer = archive.sensors()[sensor](context)
+    return answer if isinstance(answer, dg.RunRequest | dg.SkipReason) else list(answer)
+
+
+def ended_run(instance, status, tags, made=(), **fields):
+    run = instance.add_run(
+        dg.DagsterRun(job_name="any", run_id=str(uuid.uuid4()), tags=tags, status=status, **fields)
+    )
     for name in made:
         event = dg.AssetMaterialization(name, partition=tags[PARTITION_TAG])
         instance.report_dagster_event(
@@ -195,15 +210,7 @@ def finished(archive, instance, sensor, status, tags, made=()):
             ),
             run_id=run.run_id,
         )
-    kind = "PIPELINE_SUCCESS" if status == dg.DagsterRunStatus.SUCCESS else "PIPELINE_FAILURE"
-    context = dg.build_run_status_sensor_context(
-        sensor_name=sensor,
-        dagster_instance=instance,
-        dagster_run=run,
-        dagster_event=dg.DagsterEvent(event_type_value=kind, job_name="any"),
-    )
-    answer = archive.sensors()[sensor](context)
-    return answer if isinstance(answer, dg.RunRequest | dg.SkipReason) else list(answer)
+    return run
 
 
 SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
@@ -228,6 +235,27 @@ def test_failed_seeing_keeps_no_observation_back_but_a_missing_master_does(archi
     assert request.tags[RANGE_START_TAG] == A
     skipped = finished(archive, instance, sensor, FAILURE, tags, MASTERS[:2])
     assert "not calibrated: master_flats, bad_pixel_mask" in skipped.skip_message
+
+
+def test_a_run_that_goes_on_where_another_died_has_its_masters_too(archive, instance):
+    archive.observe(A)
+    tags = {PARTITION_TAG: "20160925"}
+    died = ended_run(instance, FAILURE, tags, MASTERS[:2])
+    again = {"parent_run_id": died.run_id, "root_run_id": died.run_id}
+    rest = [*MASTERS[2:], "seeing"]
+    sensor = "calibrated_nights_success"
+    request = finished(
+        archive, instance, sensor, SUCCESS, tags, rest, step_keys_to_execute=rest, **again
+    )
+    assert request.tags[RANGE_START_TAG] == A
+    # What it was to make itself, and has not, is missing, whatever was made before.
+    everything = list(MASTERS)
+    skipped = finished(
+        *(archive, instance, "calibrated_nights_failure", FAILURE, tags, MASTERS[2:]),
+        step_keys_to_execute=everything,
+        **again,
+    )
+    assert "not calibrated: raw_night, master_darks" in skipped.skip_message
 
 
 @pytest.mark.parametrize("status", [SUCCESS, FAILURE])
@@ -427,3 +455,17 @@ def test_observations_that_a_dead_run_did_not_come_to_are_asked_for(archive, ins
     archive.at(datetime.now(UTC) + timedelta(minutes=2))
     (request,) = archive.tick_of("requests", instance).run_requests
     assert (request.tags[RANGE_START_TAG], request.tags[RANGE_END_TAG]) == (B, A)
+
+
+def test_a_dead_run_that_dagster_has_started_again_is_left_to_it(archive, instance):
+    catalogue = archive.registered(A, B)
+    archive.sensors()
+    tags = range_tags(archive.location, "20160925")
+    again = ended_run(instance, dg.DagsterRunStatus.STARTED, tags)
+    retried = {**tags, "dagster/will_retry": "true", "dagster/auto_retry_run_id": again.run_id}
+    finished(archive, instance, "reduced_nights_failure", FAILURE, retried)
+    assert catalogue.requests.all() == []
+    # It only means to: nothing may come of it, and the wish waits a minute.
+    intended = {**tags, "dagster/will_retry": "true"}
+    finished(archive, instance, "reduced_nights_failure", FAILURE, intended)
+    assert {r.observation for r in catalogue.requests.all()} == {A, B}
