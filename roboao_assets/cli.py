@@ -14,6 +14,7 @@ from roboao_assets.commands import (
     operation,
     raw,
     recovery,
+    telemetry,
     truth,
 )
 from roboao_assets.commands.terminal import console, stop
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The Robo-AO archive. Settings come from ROBOAO_* variables and roboao.toml.",
 )
-for group in (raw, nights, obscore, operation, explain, recovery, truth):
+for group in (raw, nights, obscore, operation, explain, telemetry, recovery, truth):
     app.add_typer(group.app)
 app.add_typer(library.app, name="psf-library")
 app.add_typer(operation.calib_app, name="calib")

@@ -6,8 +6,8 @@ import dagster as dg
 from dagster import DagsterRunStatus
 
 from roboao_assets.orchestration.resources import CodeLocation
+from roboao_assets.orchestration.run_process import NIGHT_TAG
 
-NIGHT_TAG = "roboao/night"
 # Runs of `roboao night` go through all three jobs themselves: no sensor follows them.
 FOREGROUND_TAG = "roboao/foreground"
 PARTITION_TAG = "dagster/partition"

@@ -5,7 +5,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from roboao_assets.commands.terminal import Night, check_night, console, show_figure
+from roboao_assets.commands.terminal import (
+    Night,
+    check_night,
+    console,
+    print_plain,
+    show_figure,
+)
 from roboao_assets.storage.settings import load_settings
 
 app = typer.Typer()
@@ -39,21 +45,35 @@ def register() -> None:
 @app.command()
 def status(
     night: Annotated[str | None, typer.Argument(metavar="[YYYYMMDD]")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The state of the archive as JSON, without the nights.")
+    ] = False,
 ) -> None:
-    """Show the nights of the archive, or the observations of one."""
+    """Show what the archive does and how it is, and its nights; or the observations of one."""
     from roboao_assets.commands.night_display import print_night
     from roboao_assets.storage.catalogue import open_catalogue
 
     settings = load_settings()
-    with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
-        if night is not None:
+    if night is not None:
+        with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
             print_night(catalogue, check_night(night), console)
-            return
-        table = Table("night", "observations", "reduced", "failed", 'seeing (")')
+        return
+    from roboao_assets.commands import telemetry as display
+    from roboao_assets.orchestration.telemetry import gather_telemetry
+
+    telemetry = gather_telemetry(settings)
+    if as_json:
+        print_plain(display.as_json(telemetry))
+        return
+    display.print_telemetry(telemetry)
+    if telemetry.catalogue is None:
+        return
+    table = Table("night", "observations", "reduced", "failed", 'seeing (")')
+    with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
         for row in catalogue.nights():
             seeing = show_figure(row.seeing_median, ".2f")
             table.add_row(row.night, *map(str, (row.observations, row.done, row.failed)), seeing)
-        console.print(table)
+    console.print(table)
 
 
 @app.command()

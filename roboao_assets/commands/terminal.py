@@ -41,6 +41,11 @@ def archive_paths(settings: Settings) -> ArchivePaths:
     return ArchivePaths(settings.archive_root.absolute())
 
 
+def print_plain(text: str) -> None:
+    """Print what another program reads: as it is, without colours or wrapping."""
+    console.out(text, highlight=False)
+
+
 def show_figure(value: float | None, form: str) -> str:
     """Return a number as text, "-" where there is none."""
     return "-" if value is None or math.isnan(value) else format(value, form)

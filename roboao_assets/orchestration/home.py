@@ -12,15 +12,20 @@ from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.settings import Settings
 
 
+def dagster_home(settings: Settings) -> Path:
+    """Return the folder that DAGSTER_HOME names, or `dagster` in the archive."""
+    named = os.environ.get("DAGSTER_HOME")
+    home = Path(named) if named else settings.archive_root / "dagster"
+    return home.expanduser().absolute()
+
+
 def prepare_dagster_home(settings: Settings) -> Path:
-    """Return the folder that DAGSTER_HOME names, or `dagster` in the archive; make it if needed.
+    """Return the folder of the Dagster instance (see `dagster_home`); make it if needed.
 
     A folder without a `dagster.yaml` gets the one that comes with the package; one
     that is there is the operator's and stays as it is.
     """
-    named = os.environ.get("DAGSTER_HOME")
-    home = Path(named) if named else settings.archive_root / "dagster"
-    home = home.expanduser().absolute()
+    home = dagster_home(settings)
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
     if not config.exists():

@@ -16,14 +16,15 @@ def why_not_now(settings: Settings, now: datetime | None = None) -> str:
     now : datetime, optional
         Aware; by default the clock's.
     """
-    return _napping(settings, now or datetime.now(UTC)) or _short_of_space(settings)
+    return why_napping(settings, now) or why_disk_full(settings)
 
 
-def _napping(settings: Settings, now: datetime) -> str:
+def why_napping(settings: Settings, now: datetime | None = None) -> str:
+    """Return a sentence if the archive is in its nap at `now` (aware; by default the clock's)."""
     nap = parse_nap(settings.nap)
     if nap is None:
         return ""
-    end = nap.end_of(now.astimezone(find_timezone(settings.nap_timezone)))
+    end = nap.end_of((now or datetime.now(UTC)).astimezone(find_timezone(settings.nap_timezone)))
     if end is None:
         return ""
     return (
@@ -32,7 +33,8 @@ def _napping(settings: Settings, now: datetime) -> str:
     )
 
 
-def _short_of_space(settings: Settings) -> str:
+def why_disk_full(settings: Settings) -> str:
+    """Return a sentence if the archive's disk has less room than `least_free_gb`."""
     root = settings.archive_root.absolute()
     while not root.exists():
         root = root.parent

@@ -128,6 +128,10 @@ class DocumentHome(ABC):
         """Return the nights whose document has no such section."""
 
     @abstractmethod
+    def _nights_with(self, section: str) -> list[str]:
+        """Return the nights whose document has such a section that is done."""
+
+    @abstractmethod
     def _select(
         self,
         conditions: Sequence[Condition],

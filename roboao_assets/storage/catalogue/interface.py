@@ -216,6 +216,10 @@ class Catalogue(DocumentHome):
         """Return the nights whose document has no such section, oldest first."""
         return self._nights_without(section)
 
+    def nights_with(self, section: str) -> list[str]:
+        """Return the nights of which such a product was made, in order."""
+        return self._nights_with(section)
+
     def set_seeing(self, identifier: str, seeing: Mapping[str, Any]) -> None:
         """Set an observation's seeing.
 

@@ -290,6 +290,11 @@ class MongoCatalogue(Catalogue):
             cursor = self._collection(NIGHTS).find({section: {"$exists": False}}, {"_id": 1})
             return sorted(document["_id"] for document in cursor)
 
+    def _nights_with(self, section: str) -> list[str]:
+        with self._translated("listing nights"):
+            cursor = self._collection(NIGHTS).find({f"{section}.done": True}, {"_id": 1})
+            return sorted(document["_id"] for document in cursor)
+
     # -- searches ----------------------------------------------------------------------------
 
     def _select(

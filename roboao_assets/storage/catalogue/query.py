@@ -155,6 +155,8 @@ class ObservationQuery:
         Whose Strehl ratio, flag and class are meant.
     pipelines_done : tuple of str
         Pipelines that must all have run.
+    pipelines_failed : tuple of str
+        Pipelines of which the last attempts at a stack must all have failed.
     distributed : bool or None
         Marked distributed, or not.
     program_pi : str or None
@@ -191,6 +193,7 @@ class ObservationQuery:
     flags: tuple[str, ...] | None = None
     classified_as: tuple[str, ...] | None = None
     pipelines_done: tuple[str, ...] = ()
+    pipelines_failed: tuple[str, ...] = ()
     distributed: bool | None = None
     program_pi: str | None = None
     force_redo: bool | None = None
@@ -211,7 +214,7 @@ class ObservationQuery:
                 _check_interval(item.name, value)
             if isinstance(value, datetime):
                 to_milliseconds(value)  # refuses a time without a time zone
-        for pipeline in (self.pipeline, *self.pipelines_done):
+        for pipeline in (self.pipeline, *self.pipelines_done, *self.pipelines_failed):
             if pipeline not in PIPELINES:
                 raise CatalogueError(
                     f"there is no pipeline {pipeline!r}; they are {', '.join(PIPELINES)}"
@@ -305,6 +308,8 @@ class ObservationQuery:
     def _state_conditions(self) -> Iterable[Condition]:
         for pipeline in self.pipelines_done:
             yield IsTrue(f"{pipeline}_done", True)
+        for pipeline in self.pipelines_failed:
+            yield Between(f"{pipeline}_retries", 1, None)
         if self.distributed is not None:
             yield IsTrue("distributed", self.distributed)
         if self.program_pi is not None:

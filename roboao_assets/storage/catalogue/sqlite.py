@@ -266,6 +266,14 @@ class SqliteCatalogue(Catalogue):
             ).fetchall()
         return [night for (night,) in rows]
 
+    def _nights_with(self, section: str) -> list[str]:
+        with self._reading("listing nights") as connection:
+            rows = connection.execute(
+                "SELECT id FROM aux WHERE json_type(document, ?) = 'true' ORDER BY id",
+                (json_path(f"{section}.done"),),
+            ).fetchall()
+        return [night for (night,) in rows]
+
     # -- searches ----------------------------------------------------------------------------
 
     def _select(

@@ -1,0 +1,108 @@
+"""Tags of runs: their night, and their process: host, boot, process id and time of its start.
+
+A process id alone says little: ids come again after a restart, in a container soon. What is
+written down here is what the kernel says since the boot, so that a clock that was set does not
+make a living process look like another.
+"""
+
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import dagster as dg
+
+# The night that a run is of.
+NIGHT_TAG = "roboao/night"
+# On every run of the archive, put there by whoever starts it.
+PROCESS_TAG = "roboao/process"
+
+_PROC = Path("/proc")
+# A process reports an event after its start; times of the two clocks differ by less.
+_CLOCK_TOLERANCE_S = 2.0
+_NOT_RUNNING = ("Z", "X", "x")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunProcess:
+    """Where a run was started.
+
+    Attributes
+    ----------
+    run_id : str
+        A run that is started again inherits its parent's tags: they are not about it.
+    host, boot_id : str
+        Of the machine, and of its last start.
+    pid, start_ticks : int or None
+        Of the process, and when it started (clock ticks since the boot); None of a run that a
+        code server starts: it reports its process id itself.
+    """
+
+    run_id: str
+    host: str
+    boot_id: str
+    pid: int | None = None
+    start_ticks: int | None = None
+
+    def tags(self) -> dict[str, str]:
+        """Return the tag of the run."""
+        return {PROCESS_TAG: json.dumps(asdict(self))}
+
+
+def launched_here(run_id: str) -> RunProcess:
+    """Return what can be said of a run that a code server of this host is about to start."""
+    return RunProcess(run_id=run_id, host=socket.gethostname(), boot_id=boot_id())
+
+
+def this_process(run_id: str) -> RunProcess:
+    """Return what can be said of a run in this process."""
+    pid = os.getpid()
+    return RunProcess(
+        run_id=run_id,
+        host=socket.gethostname(),
+        boot_id=boot_id(),
+        pid=pid,
+        start_ticks=start_ticks(pid),
+    )
+
+
+def process_of(run: dg.DagsterRun) -> RunProcess | None:
+    """Return what the tag of a run says; None if it has none, or another run's."""
+    try:
+        process = RunProcess(**json.loads(run.tags.get(PROCESS_TAG, "")))
+    except (ValueError, TypeError):
+        return None
+    return process if process.run_id == run.run_id else None
+
+
+@cache
+def boot_id() -> str:
+    """Return what names the last start of this machine; empty where the kernel does not tell."""
+    try:
+        return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when a process started (clock ticks since the boot); None if it does not run."""
+    try:
+        line = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name of the program stands in parentheses, and may hold anything.
+    fields = line.rpartition(")")[2].split()
+    state, started = fields[0], fields[19]
+    return None if state in _NOT_RUNNING else int(started)
+
+
+def ran_at(pid: int, timestamp: float) -> bool:
+    """Whether the process that has the id now had it at a time (s since 1970)."""
+    ticks = start_ticks(pid)
+    if ticks is None:
+        return False
+    since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME) - (time.time() - timestamp)
+    return ticks / os.sysconf("SC_CLK_TCK") <= since_boot_s + _CLOCK_TOLERANCE_S
