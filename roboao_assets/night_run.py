@@ -12,12 +12,14 @@ from typing import Literal
 
 import dagster as dg
 from dagster import DagsterEventType
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._utils.error import SerializableErrorInfo
 
 from roboao_assets.automation.jobs import CALIBRATION_ASSETS, REDUCTION_STEP, SUMMARY_ASSETS
 from roboao_assets.automation.tags import FOREGROUND_TAG, night_tags, range_tags
 from roboao_assets.definitions import build_definitions
 from roboao_assets.orchestration.resources import CodeLocation, load_code_location
+from roboao_assets.orchestration.run_process import this_process
 from roboao_assets.storage.manifest import is_partition_key, update_manifest
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.raw_night import read_night
@@ -173,7 +175,14 @@ class _ForegroundNight:
             instance=self._instance,
             run_id=run_id,
             raise_on_error=False,
-            tags={**partition, **night_tags(self._night), FOREGROUND_TAG: "true"},
+            tags={
+                **partition,
+                **night_tags(self._night),
+                **this_process(run_id).tags(),
+                FOREGROUND_TAG: "true",
+                # Nobody but this process can go on with it.
+                MAX_RETRIES_TAG: "0",
+            },
             run_config={
                 "ops": {step: {"config": {"force": self._force}} for step in steps},
                 # The caller has a display of its own; the event log has everything.

@@ -1,16 +1,18 @@
-"""`roboao serve`: the Dagster UI, its daemon, and the dashboard, as one."""
+"""`roboao serve`: the Dagster UI, its daemon, the dashboard and the metrics, as one."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from rich.console import Console
 
-from roboao_assets.orchestration.home import prepare_dagster_home
+from roboao_assets.orchestration.dead_runs import end_dead_runs
+from roboao_assets.orchestration.home import open_instance, prepare_dagster_home
+from roboao_assets.orchestration.metrics import serving_metrics
 from roboao_assets.storage.settings import Settings
 
 _STOP_TIMEOUT_S = 30.0
@@ -33,14 +35,20 @@ def serve_until_interrupted(settings: Settings, console: Console, dashboard_only
     stop = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.append(True))
-    services = []
-    try:
+    services: list[_Service] = []
+    with ExitStack() as stack:
+        # Ended in the end, whatever ends this.
+        stack.callback(_stop_all, services)
         if not dashboard_only:
+            _end_dead_runs(settings, console)
+            stack.enter_context(serving_metrics(settings))
             services.append(_start_dagster(settings))
             console.print(f"Dagster UI  http://127.0.0.1:{settings.dagster_port}")
+            if settings.metrics_port:
+                console.print(f"metrics     http://127.0.0.1:{settings.metrics_port}/metrics")
         services.append(_start_dashboard(settings))
         console.print(f"dashboard   http://127.0.0.1:{settings.dashboard_port}")
-        console.print("Ctrl-C stops both.")
+        console.print("Ctrl-C stops all of it.")
         while not stop:
             for service in services:
                 if service.process.poll() is not None:
@@ -51,8 +59,14 @@ def serve_until_interrupted(settings: Settings, console: Console, dashboard_only
                     return 1
             time.sleep(0.2)
         return 0
-    finally:
-        _stop_all(services)
+
+
+def _end_dead_runs(settings: Settings, console: Console) -> None:
+    # Before the daemon starts: its sensors would take the nights of such runs for under way.
+    with open_instance(settings) as instance:
+        ended = end_dead_runs(instance)
+    if ended:
+        console.print(f"{len(ended)} runs that died unheard were ended")
 
 
 def _start_dagster(settings: Settings) -> _Service:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from roboao_assets.commands.terminal import print_table
 from roboao_assets.night_run import NightEvent, NightRun, run_night
+from roboao_assets.orchestration.dead_runs import end_dead_runs
 from roboao_assets.orchestration.home import open_instance
 from roboao_assets.pipelines.night_table import NightRow, night_rows
 from roboao_assets.storage.catalogue import Catalogue, open_catalogue
@@ -33,6 +34,8 @@ def reduce_in_foreground(settings: Settings, night: str, console: Console, force
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with open_instance(settings) as instance, _progress(console) as progress:
+        # What a killed run has claimed is free again only when the run has ended.
+        end_dead_runs(instance)
         display = _Display(progress)
         run = run_night(settings, night, instance, display.show, force=force)
     with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:

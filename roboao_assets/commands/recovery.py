@@ -1,4 +1,4 @@
-"""`roboao rebuild-catalogue`: the database, and Dagster's memory, from the archive tree."""
+"""After an accident: runs that died unheard, a lost database, a lost memory of Dagster's."""
 
 from typing import Annotated
 
@@ -8,6 +8,32 @@ from roboao_assets.commands.terminal import check_night, console
 from roboao_assets.storage.settings import load_settings
 
 app = typer.Typer()
+
+
+@app.command()
+def recover(
+    gone_host: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="End the runs of a host that is no more instead."),
+    ] = None,
+) -> None:
+    """End the runs that a power cut or a `kill -9` has left behind; what lives is left alone.
+
+    `roboao serve` does it by itself, before it starts Dagster's daemon.
+    """
+    from roboao_assets.orchestration.dead_runs import end_dead_runs
+    from roboao_assets.orchestration.home import open_instance
+    from roboao_assets.orchestration.run_process import NIGHT_TAG
+
+    with open_instance(load_settings()) as instance:
+        ended = end_dead_runs(instance, gone_host)
+        for run_id in ended:
+            run = instance.get_run_by_id(run_id)
+            if run is not None:
+                night = run.tags.get(NIGHT_TAG, "")
+                console.print(f"ended: {run_id} {run.job_name} {night}".rstrip(), soft_wrap=True)
+    if not ended:
+        console.print("no run was left behind")
 
 
 @app.command("rebuild-catalogue")
