@@ -21,6 +21,7 @@ PARTS = {
     "contrast": "benchmarks.contrast",
     "faint": "benchmarks.faint_stars",
     "catalogue": "benchmarks.catalogue",
+    "scale": "benchmarks.scale",
     "truth": "benchmarks.truth",
 }
 
