@@ -36,12 +36,12 @@ CALLS = 7
 SEARCH_GOAL = Goal(limit=100)
 
 
-def documents(count: int) -> Any:
+def documents(count: int, per_night: int = PER_NIGHT) -> Iterator[dict[str, Any]]:
     """Yield documents of the size and variety of a real archive's."""
     rng = np.random.default_rng(1)
     cards = [(f"KEY{n}", float(n), "a comment of the usual length") for n in range(HEADER_CARDS)]
     for number in range(count):
-        night, turn = divmod(number, PER_NIGHT)
+        night, turn = divmod(number, per_night)
         utc = START + timedelta(days=night, hours=2, seconds=240 * turn)
         filter_name = ("Si", "Sz", "lp600")[number % 3]
         identifier = f"{number % 40}_KOI{number}_VIC_{filter_name}_o_{utc:%Y%m%d_%H%M%S}.000000"

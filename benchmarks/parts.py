@@ -22,6 +22,7 @@ PARTS = {
     "faint": "benchmarks.faint_stars",
     "catalogue": "benchmarks.catalogue",
     "packages": "benchmarks.packages",
+    "scale": "benchmarks.scale",
     "truth": "benchmarks.truth",
 }
 

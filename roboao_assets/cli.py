@@ -7,6 +7,7 @@ import typer
 from roboao_assets import __version__
 from roboao_assets.commands import (
     astrometry,
+    backfills,
     explain,
     library,
     nights,
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The Robo-AO archive. Settings come from ROBOAO_* variables and roboao.toml.",
 )
-for group in (raw, nights, obscore, operation, explain, telemetry, recovery, truth):
+for group in (raw, nights, backfills, obscore, operation, explain, telemetry, recovery, truth):
     app.add_typer(group.app)
 app.add_typer(library.app, name="psf-library")
 app.add_typer(operation.calib_app, name="calib")

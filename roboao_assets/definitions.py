@@ -16,7 +16,7 @@ from roboao_assets.storage.settings import load_settings
 
 def build_definitions(location: CodeLocation) -> dg.Definitions:
     """Return the assets, checks, jobs and sensors of an archive."""
-    jobs = build_jobs()
+    jobs = build_jobs(location)
     return dg.Definitions(
         assets=[
             *build_raw_night(location),

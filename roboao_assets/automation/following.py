@@ -22,7 +22,8 @@ from roboao_assets.automation.raw_nights import waits_for_calibration
 from roboao_assets.automation.tags import (
     FOREGROUND_TAG,
     PARTITION_TAG,
-    night_tags,
+    asked_of,
+    following_tags,
     nights_of_run,
     observations_of_run,
     range_tags,
@@ -58,8 +59,8 @@ def _calibrated_nights_sensors(
         if missing:
             return _after_no_calibration(location, context, night, missing)
         return dg.RunRequest(
-            tags={**ends, **night_tags(night)},
-            run_config=step_config((REDUCTION_STEP,), new_code=False),
+            tags={**ends, **following_tags(tags, night)},
+            run_config=step_config((REDUCTION_STEP,), **asked_of(tags)),
         )
 
     return _run_status_sensors(
@@ -143,8 +144,8 @@ def _reduced_nights_sensors(location: CodeLocation, jobs: ArchiveJobs) -> list[d
         for night in nights_of_run(location, tags):
             yield dg.RunRequest(
                 partition_key=night,
-                tags=night_tags(night),
-                run_config=step_config(SUMMARY_ASSETS, new_code=False),
+                tags=following_tags(tags, night),
+                run_config=step_config(SUMMARY_ASSETS, **asked_of(tags)),
             )
 
     return _run_status_sensors(

@@ -8,6 +8,8 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from roboao_assets.assets.observation_products import STAGES
+from roboao_assets.automation.tags import NIGHT_TAG
+from roboao_assets.orchestration.resources import CodeLocation
 from roboao_assets.pipelines.redo import NIGHT_STAGES
 
 CALIBRATION_ASSETS = NIGHT_STAGES
@@ -26,12 +28,19 @@ class ArchiveJobs(NamedTuple):
     follow_psf_library: UnresolvedAssetJobDefinition
 
 
-def build_jobs() -> ArchiveJobs:
+def build_jobs(location: CodeLocation) -> ArchiveJobs:
     """Return the jobs."""
+    # So that also what is launched on Dagster's pages counts as a run of its night.
+    of_night = dg.PartitionedConfig(
+        partitions_def=location.partitions.nights,
+        run_config_for_partition_key_fn=lambda night: {},
+        tags_for_partition_key_fn=lambda night: {NIGHT_TAG: night},
+    )
     return ArchiveJobs(
         dg.define_asset_job(
             "calibrate_night",
             selection=dg.AssetSelection.assets(*CALIBRATION_ASSETS),
+            config=of_night,
             description="Registers a night, makes its masters, measures its seeing.",
         ),
         dg.define_asset_job(
@@ -42,6 +51,7 @@ def build_jobs() -> ArchiveJobs:
         dg.define_asset_job(
             "summarise_night",
             selection=dg.AssetSelection.assets(*SUMMARY_ASSETS),
+            config=of_night,
             description="Plots what a night's observations have given.",
         ),
         dg.define_asset_job(

@@ -1,8 +1,9 @@
 """The sensor that takes in what the telescope has written: newest night first."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -75,7 +76,10 @@ def build_raw_nights_sensor(location: CodeLocation, jobs: ArchiveJobs) -> dg.Sen
         not_now = why_not_now(settings, location.now())
         requests = []
         if not not_now:
-            requests = list(_requests(location, scans, cursor, active_nights(context.instance)))
+            active = active_nights(context.instance)
+            # Once for all nights: where the cursor was lost, a thousand of them are looked up.
+            with open_catalogue(settings.resolved_catalogue_url) as catalogue:
+                requests = list(_requests(location, catalogue, scans, cursor, active))
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else not_now or _nothing_new(location, scans),
@@ -112,9 +116,14 @@ def _nothing_new(location: CodeLocation, scans: Mapping[str, NightScan]) -> str:
 
 
 def _requests(
-    location: CodeLocation, scans: Mapping[str, NightScan], cursor: _Cursor, active: set[str]
+    location: CodeLocation,
+    catalogue: Catalogue,
+    scans: Mapping[str, NightScan],
+    cursor: _Cursor,
+    active: set[str],
 ) -> Iterator[dg.RunRequest]:
     known = location.partitions.manifest
+    tried = _NightsTried(catalogue)
     room = MAX_ACTIVE_NIGHTS - len(active)
     for night, scan in scans.items():
         run_key = f"{night}:{len(scan.observations)}:{scan.fingerprint}"
@@ -125,16 +134,14 @@ def _requests(
             continue
         if night not in known.nights or not set(scan.observations) <= set(known.nights[night]):
             continue
-        if not before[0] and is_done(location, night, scan):
+        if not before[0] and is_done(catalogue, tried, night, scan):
             # The cursor was lost, not the night.
             cursor.started[night] = [run_key, scan.calibration]
             continue
         room -= 1
         assets = CALIBRATION_ASSETS
-        if before[1] == scan.calibration:
-            with open_catalogue(location.settings.resolved_catalogue_url) as catalogue:
-                if waits_for_calibration(catalogue, night):
-                    assets = _WITHOUT_MASTERS
+        if before[1] == scan.calibration and waits_for_calibration(catalogue, night):
+            assets = _WITHOUT_MASTERS
         cursor.started[night] = [run_key, scan.calibration]
         yield dg.RunRequest(
             run_key=run_key,
@@ -145,17 +152,38 @@ def _requests(
         )
 
 
-def is_done(location: CodeLocation, night: str, scan: NightScan) -> bool:
-    """Whether the catalogue says that a night was gone through with the files that it has."""
-    with open_catalogue(location.settings.resolved_catalogue_url) as catalogue:
-        document = catalogue.night(night) or {}
-        if (document.get("raw") or {}).get("scan") != scan.fingerprint:
-            return False
-        if not document.get("report") or waits_for_calibration(catalogue, night):
-            return False
+class _NightsTried:
+    """Nights of which every observation was made, or failed: counted once, if anybody asks."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    @cached_property
+    def _nights(self) -> set[str]:
+        return {
+            row.night
+            for row in self._catalogue.nights()
+            if row.done + row.failed == row.observations
+        }
+
+    def all_of(self, night: str, observations: Collection[str]) -> bool:
+        """Whether each of `observations`, which are all that the night has, was tried."""
+        if night in self._nights:
+            return True
+        # Of some, all was left out for a reason: they count as neither.
         query = ObservationQuery(nights=(night,), summary_only=True)
-        tried = {d["_id"] for d in catalogue.find_observations(query) if d.get("pipelined")}
-        return set(scan.observations) <= tried
+        found = self._catalogue.find_observations(query)
+        return set(observations) <= {d["_id"] for d in found if d.get("pipelined")}
+
+
+def is_done(catalogue: Catalogue, tried: _NightsTried, night: str, scan: NightScan) -> bool:
+    """Whether the catalogue says that a night was gone through with the files that it has."""
+    document = catalogue.night(night) or {}
+    if (document.get("raw") or {}).get("scan") != scan.fingerprint:
+        return False
+    if not document.get("report") or waits_for_calibration(catalogue, night):
+        return False
+    return tried.all_of(night, scan.observations)
 
 
 def waits_for_calibration(catalogue: Catalogue, night: str) -> bool:
