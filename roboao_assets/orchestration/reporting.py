@@ -113,6 +113,9 @@ def _observation_outcomes(
     for stage in stages:
         if stage == "psf_candidate":
             record, status = candidate_record(catalogue, night, document["_id"]), {}
+        elif stage == "distribution_package":
+            package = document.get("distributed") or {}
+            record, status = (package if package.get("status") else {}), package
         else:
             record = product(document, RECORD_OF_STAGE.get(stage, ""))
             of_status = product(document, PRODUCT_OF_STAGE.get(stage, ""))

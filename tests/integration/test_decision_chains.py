@@ -161,6 +161,8 @@ def test_a_product_outlives_its_chain_and_is_not_made_again_for_it(
     before = path.stat().st_mtime_ns, path.read_bytes()
 
     no_more = reduce(settings, other)
+    # All that was made stays, and so does the package that holds it.
+    assert no_more.pop("distribution_package").status == "unchanged"
     assert {outcome.status for outcome in no_more.values()} == {"skipped"}
     status = record_of(settings, other, "bright_star")["status"]
     assert status["done"] is False

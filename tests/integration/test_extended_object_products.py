@@ -170,6 +170,7 @@ def test_the_same_again_is_unchanged(settings, with_psf):
 def test_what_needs_a_stack_of_a_star_is_skipped(settings, with_psf):
     made = reduce(settings, PLANET, OBSERVATION_STAGES)
     assert made.pop("extended_object").status == "unchanged"
+    assert made.pop("distribution_package").status == "done"
     assert {outcome.status for outcome in made.values()} == {"skipped"}
     assert all("decisions." in outcome.reason for outcome in made.values())
     with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:

@@ -230,6 +230,7 @@ def test_only_the_object_itself_is_a_reason_in_words(settings, outcomes, small_o
     made = reduce(settings, own, stages=(BRIGHT_STAR.residual, BRIGHT_STAR.contrast))
     for outcome in made.values():
         assert outcome.status == "skipped"
-        assert "of that object itself; add PSFs of other single stars" in outcome.reason
+        assert "library.references (frames of other objects in the PSF library" in outcome.reason
+        assert "is 0" in outcome.reason
     # What was made before is not taken away.
     assert ArchivePaths(settings.archive_root).pca(NIGHT, own, "bright_star", "pca.fits").exists()

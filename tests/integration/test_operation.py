@@ -194,14 +194,13 @@ def test_a_failure_that_may_pass_is_asked_for_again_later(
 ):
     name = small_observations[0]
     catalogue.request_redo(name, "bright_star.strehl")
-    make, _ = observation_module._STAGES["strehl_ratio"]
+    stage = observation_module._STAGES["strehl_ratio"]
 
     def stale_handle(ctx):
         raise OSError(116, "Stale file handle")
 
-    monkeypatch.setitem(
-        observation_module._STAGES, "strehl_ratio", (stale_handle, "bright_star.strehl")
-    )
+    broken = stage._replace(make=stale_handle)
+    monkeypatch.setitem(observation_module._STAGES, "strehl_ratio", broken)
     assert reduce(settings, name)["strehl_ratio"].status == "failed"
     asked = catalogue.requests.of(name)
     assert asked.stages["strehl_ratio"].by == "archive"
@@ -310,7 +309,10 @@ def test_a_lost_database_is_made_again_from_the_archive_tree(settings, tmp_path)
         assert ws.catalogue.observation(name)["distributed"]["status"] is False
     # Nothing is reduced anew for it.
     for observation in before.keys() - {NIGHT}:
-        assert set(statuses(reduce(settings, observation)).values()) <= {"unchanged", "skipped"}
+        ended = statuses(reduce(settings, observation))
+        packed = ended.pop("distribution_package")
+        assert packed == ("done" if observation == name else "unchanged"), "as was asked above"
+        assert set(ended.values()) <= {"unchanged", "skipped"}
 
 
 def test_a_copy_that_cannot_be_read_is_named_and_the_others_are_entered(settings):

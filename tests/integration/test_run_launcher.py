@@ -1,6 +1,7 @@
 """A real code server whose run, and which itself, is killed: what Dagster ends, and what we end."""
 
 import os
+import runpy
 import signal
 import time
 
@@ -47,22 +48,23 @@ def workspace(instance, tmp_path):
         python_file=str(file), attribute=None, working_directory=None, location_name="sleeping"
     )
     with WorkspaceProcessContext(instance, target) as context:
-        yield context.create_request_context()
+        yield file, context.create_request_context()
 
 
 def launch(instance, workspace):
     """Start the sleeping job as the daemon does; return its run and the id of its process."""
-    location = workspace.get_code_location("sleeping")
+    file, requests = workspace
+    location = requests.get_code_location("sleeping")
     (repository,) = location.get_repositories().values()
     job = location.get_job(JobSubsetSelector("sleeping", repository.name, "sleeping", None))
     run = instance.create_run_for_job(
-        dg.job(name="sleeping")(lambda: None),
+        runpy.run_path(str(file))["sleeping"],
         remote_job_origin=job.get_remote_origin(),
         job_code_origin=job.get_python_origin(),
     )
-    instance.launch_run(run.run_id, workspace)
+    instance.launch_run(run.run_id, requests)
     wait(lambda: pids(instance, run), "the process of the run")
-    wait(lambda: status(instance, run) == dg.DagsterRunStatus.STARTED, "the start of the run")
+    wait(lambda: is_asleep(instance, run), "the start of the run's step")
     return run, pids(instance, run)[0]
 
 
@@ -70,6 +72,10 @@ def pids(instance, run):
     logs = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
     told = [e.dagster_event.engine_event_data.metadata.get("pid") for e in logs]
     return [int(value.value) for value in told if value is not None]
+
+
+def is_asleep(instance, run):
+    return bool(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START))
 
 
 def status(instance, run):

@@ -1,9 +1,20 @@
 """A change of one document, in words that both homes carry out at once."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from roboao_assets.science.errors import CatalogueError
+from roboao_assets.storage.catalogue.values import at_path, plain
+
+_MODIFIED = "last_modified"
+
+
+class _Missing:
+    """Stands for a value that is not there, which None is not."""
+
+
+MISSING = _Missing()
 
 
 @dataclass(kw_only=True)
@@ -48,6 +59,37 @@ class Change:
             parent[key] = current + amount
         for path in self.remove:
             _remove(document, path.split("."))
+
+    def alters(self, document: Mapping[str, Any]) -> bool:
+        """Whether anything of `document` would be another, times of modification aside."""
+        told = (item for item in self.assign.items() if item[0].split(".")[-1] != _MODIFIED)
+        return (
+            bool(self.increment)
+            or any(at_path(document, path, default=MISSING) != value for path, value in told)
+            or any(at_path(document, path, default=MISSING) is not MISSING for path in self.remove)
+        )
+
+
+def keyed(
+    base: str, value: Mapping[str, Any], reserved: set[str], merge: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return plain `value` by dotted path below `base`; of `merge`, key by key.
+
+    Raises
+    ------
+    CatalogueError
+        If a key is one of `reserved`.
+    """
+    value = plain(value, base)
+    clash = reserved.intersection(value)
+    if clash:
+        raise CatalogueError(
+            f"{', '.join(sorted(clash))} of {base} is kept by the catalogue itself; leave it out"
+        )
+    keyed = {f"{base}.{key}": item for key, item in value.items() if key not in merge}
+    for key in merge:
+        keyed |= {f"{base}.{key}.{inner}": item for inner, item in value.get(key, {}).items()}
+    return keyed
 
 
 def _parent(document: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:

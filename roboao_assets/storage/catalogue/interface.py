@@ -10,7 +10,7 @@ from typing import Any
 
 from roboao_assets.science.errors import CatalogueError
 from roboao_assets.storage.catalogue.base import NIGHTS, OBJECTS, USERS, DocumentHome, NightSummary
-from roboao_assets.storage.catalogue.change import Change
+from roboao_assets.storage.catalogue.change import MISSING, Change, keyed
 from roboao_assets.storage.catalogue.documents import PIPELINES, status_path
 from roboao_assets.storage.catalogue.query import ObservationQuery, night_bounds
 from roboao_assets.storage.catalogue.requests import RequestBook
@@ -52,8 +52,9 @@ class Catalogue(DocumentHome):
 
     Documents are given and returned as dicts with aware UTC times in whole milliseconds; what
     is returned is the caller's own copy. Every change is atomic and on disk when its method
-    returns. Methods raise CatalogueUnavailableError where the home cannot be reached in time
-    (the call may be repeated), and CatalogueError where it refuses.
+    returns; one that says nothing new leaves the times of modification alone. Methods raise
+    CatalogueUnavailableError where the home cannot be reached in time (the call may be
+    repeated), and CatalogueError where it refuses.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -89,8 +90,8 @@ class Catalogue(DocumentHome):
         present = self._get(OBJECTS, identifier) or {}
         change = Change()
         for path in RAW_FACTS:
-            value = at_path(new, path, default=_MISSING)
-            if value is not _MISSING and value != at_path(present, path, default=_MISSING):
+            value = at_path(new, path, default=MISSING)
+            if value is not MISSING and value != at_path(present, path, default=MISSING):
                 change.assign[path] = value
         if change.assign:
             change.assign["raw_data.last_modified"] = now_utc()
@@ -130,7 +131,7 @@ class Catalogue(DocumentHome):
         gone = [f"{status}.reason", f"{status}.failed_with"]
         change = Change(assign={f"{base}.last_modified": now_utc()}, remove=gone)
         reserved = _PREVIEW_RESERVED_KEYS if status == base else _RESERVED_KEYS
-        change.assign |= _keyed(base, value, reserved)
+        change.assign |= keyed(base, value, reserved)
         change.assign |= {
             f"{status}.done": done,
             f"{status}.enqueued": False,
@@ -230,7 +231,7 @@ class Catalogue(DocumentHome):
             `median`, `mean` (arcsec) and `nearest`, a pair of time and arcsec; keys that are
             not given stay.
         """
-        change = Change(assign=_keyed("seeing", seeing, {"last_modified"}))
+        change = Change(assign=keyed("seeing", seeing, {"last_modified"}))
         change.assign["seeing.last_modified"] = now_utc()
         self._change_observation(identifier, change, "setting its seeing")
 
@@ -260,7 +261,7 @@ class Catalogue(DocumentHome):
         change.assign["distributed.last_modified"] = now_utc()
         if location is not None:
             change.assign["distributed.location"] = plain(location)
-        change.assign |= _keyed("distributed", package or {}, _DISTRIBUTED_RESERVED_KEYS)
+        change.assign |= keyed("distributed", package or {}, _DISTRIBUTED_RESERVED_KEYS)
         if reason:
             change.assign["distributed.reason"] = plain(reason)
         else:
@@ -374,16 +375,15 @@ class Catalogue(DocumentHome):
         """
         self._check_night(night, section)
         reserved = {"done", "retries", "reason", "last_modified"}
-        change = Change(
-            assign=_keyed(section, value, reserved, merge), remove=[f"{section}.reason"]
-        )
+        change = Change(assign=keyed(section, value, reserved, merge), remove=[f"{section}.reason"])
         change.assign |= {
             f"{section}.done": done,
             f"{section}.retries": 0,
             f"{section}.last_modified": now_utc(),
         }
-        self._update(NIGHTS, night, change, upsert=True)
-        self.changed.add((NIGHTS, night))
+        if not self._is_so_already(NIGHTS, night, change):
+            self._update(NIGHTS, night, change, upsert=True)
+            self.changed.add((NIGHTS, night))
 
     def record_night_failure(self, night: str, section: str, reason: str) -> int:
         """Note that making a night's product failed, and why; return the failures in a row."""
@@ -532,6 +532,8 @@ class Catalogue(DocumentHome):
         self, identifier: str, change: Change, doing: str, returning: str = ""
     ) -> Any:
         self._check_writable()
+        if self._is_so_already(OBJECTS, identifier, change):
+            return True
         result = self._update(OBJECTS, identifier, change, returning=returning)
         self.changed.add((OBJECTS, identifier))
         if result is None:
@@ -539,6 +541,11 @@ class Catalogue(DocumentHome):
                 f"{doing}: the catalogue has no observation {identifier}; register it first"
             )
         return result
+
+    def _is_so_already(self, collection: str, identifier: str, change: Change) -> bool:
+        """Whether a change would only make a document look newer than it is."""
+        present = None if change.increment else self._get(collection, identifier)
+        return present is not None and not change.alters(present)
 
     def _check_night(self, night: str, section: str) -> None:
         self._check_writable()
@@ -549,29 +556,6 @@ class Catalogue(DocumentHome):
                 f"{section!r} is no section of a night's document; give one name, or "
                 f"psf_lib.<candidate> with the dots of the id as underscores"
             )
-
-
-class _Missing:
-    """Stands for a value that is not there, which None is not."""
-
-
-_MISSING = _Missing()
-
-
-def _keyed(
-    base: str, value: Mapping[str, Any], reserved: set[str], merge: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Return plain `value` by dotted path below `base`; of `merge`, key by key."""
-    value = plain(value, base)
-    clash = reserved.intersection(value)
-    if clash:
-        raise CatalogueError(
-            f"{', '.join(sorted(clash))} of {base} is kept by the catalogue itself; leave it out"
-        )
-    keyed = {f"{base}.{key}": item for key, item in value.items() if key not in merge}
-    for key in merge:
-        keyed |= {f"{base}.{key}.{inner}": item for inner, item in value.get(key, {}).items()}
-    return keyed
 
 
 def _reopen(url: str, read_only: bool) -> Catalogue:
