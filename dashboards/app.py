@@ -11,10 +11,13 @@ import panel as pn
 from bokeh.server.server import Server
 
 from dashboards import pages
+from dashboards.files import FileHandler, FileStore
 from dashboards.images import ImageHandler, PictureStore
 from dashboards.library_collect import LibrarySource
 from dashboards.library_page import library_page
 from dashboards.source import CatalogueSource
+from dashboards.viewer import Viewers
+from dashboards.viewer_images import ImageStore
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings, load_settings
 
@@ -28,7 +31,7 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
     Parameters
     ----------
     settings : Settings
-        Only the catalogue, the archive's PSF library and the port of the dashboard are used.
+        The catalogue, the archive's root and the port of the dashboard are used.
     port : int, optional
         Instead of `settings.dashboard_port`.
     show : bool
@@ -42,15 +45,17 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
     port = settings.dashboard_port if port is None else port
     url = settings.resolved_catalogue_url
     source = CatalogueSource(url)
-    library = LibrarySource(ArchivePaths(settings.archive_root.absolute()))
+    paths = ArchivePaths(settings.archive_root.absolute())
+    library = LibrarySource(paths)
     executor = ThreadPoolExecutor(_PICTURE_THREADS, thread_name_prefix="pictures")
+    viewers = Viewers(paths=paths, store=ImageStore(), executor=executor)
     pn.config.theme = "dark"  # type: ignore[misc]
     return pn.io.server.get_server(
         {
             # Functions proper: Panel takes any other callable for a pane of its value.
             "/": lambda: pages.nights_page(source),
             "/night": lambda: pages.night_page(source),
-            "/observation": lambda: pages.observation_page(source),
+            "/observation": lambda: pages.observation_page(source, viewers),
             "/psf-library": lambda: library_page(source, library, url, executor),
         },
         port=port,
@@ -61,7 +66,8 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
         start=False,
         verbose=False,
         extra_patterns=[
-            ("/image", ImageHandler, {"store": PictureStore(source), "executor": executor})
+            ("/image", ImageHandler, {"store": PictureStore(source), "executor": executor}),
+            ("/file", FileHandler, {"store": FileStore(source, paths), "executor": executor}),
         ],
     )
 

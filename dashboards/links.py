@@ -17,6 +17,11 @@ def observation_url(identifier: str) -> str:
     return f"/observation?id={quote(identifier, safe='')}"
 
 
+def file_url(identifier: str, name: str) -> str:
+    """Address of a file of an observation."""
+    return f"/file?{urlencode({'observation': identifier, 'name': name})}"
+
+
 def image_url(key: str, *, width_px: int | None = None, version: str = "") -> str:
     """Address of a picture; with `version` the browser may keep it for good."""
     query = {"key": key}

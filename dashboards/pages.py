@@ -25,6 +25,7 @@ from dashboards.compute import (
     select_observations,
     summarise_night,
 )
+from dashboards.files import files_table
 from dashboards.page_frame import (
     WIDGET_STYLE,
     address_argument,
@@ -33,6 +34,7 @@ from dashboards.page_frame import (
     write_address,
 )
 from dashboards.source import CatalogueSource
+from dashboards.viewer import Viewers
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 
 REFRESH_MS = 20_000
@@ -76,7 +78,7 @@ def night_page(source: CatalogueSource) -> pn.Template:
     return build_page(f"Night {markup.dashed(name)}", _night_body(source, night))
 
 
-def observation_page(source: CatalogueSource) -> pn.Template:
+def observation_page(source: CatalogueSource, viewers: Viewers) -> pn.Template:
     """An observation: every picture, every number, its FITS header."""
     identifier = address_argument("id")
     try:
@@ -89,7 +91,12 @@ def observation_page(source: CatalogueSource) -> pn.Template:
         return _problem_page("Observation", "No such observation", sentence)
     observation, keys = found
     median = night.contrast_medians.get(observation.filter_name) if night else None
-    parts: list[pn.viewable.Viewable] = [html_pane(markup.observation_head(observation))]
+    viewer = viewers.make(observation.night, observation.id)
+    parts: list[pn.viewable.Viewable] = [
+        html_pane(markup.observation_head(observation)),
+        html_pane('<h2 class="plot-title">Images</h2>'),
+        viewer.panel(),
+    ]
     for result in observation.results:
         pictures = markup.observation_pictures(observation, keys, result.pipeline)
         parts += [
@@ -101,6 +108,7 @@ def observation_page(source: CatalogueSource) -> pn.Template:
             parts.append(_plot_panel("Contrast", made))
     parts.append(html_pane(markup.observation_pictures(observation, keys)))
     parts.append(_header_search(observation))
+    parts.append(html_pane(files_table(viewer.files, observation.id)))
     return build_page(
         observation.name or identifier, pn.Column(*parts, sizing_mode="stretch_width")
     )

@@ -253,18 +253,26 @@ def _new_plot(y_axis_label: str, **options: Any) -> figure:
         sizing_mode="stretch_width",
         tools="xpan,xwheel_zoom,box_zoom,reset",
         toolbar_location="above",
+        y_axis_label=y_axis_label,
+        **options,
+    )
+    style_plot(plot)
+    # The wheel scrolls the page until a tool is chosen.
+    plot.toolbar.active_scroll = None
+    return plot
+
+
+def style_plot(plot: figure) -> None:
+    """Give a plot the pages' colours."""
+    plot.update(
         background_fill_color=PANEL,
         border_fill_color=PANEL,
         outline_line_color=GRID,
         min_border_right=14,
         min_border_top=14,
-        y_axis_label=y_axis_label,
-        **options,
     )
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
-    # The wheel scrolls the page until a tool is chosen.
-    plot.toolbar.active_scroll = None
     for axis in plot.axis:
         axis.axis_label_text_color = TEXT
         axis.axis_label_text_font_style = "normal"
@@ -273,7 +281,6 @@ def _new_plot(y_axis_label: str, **options: Any) -> figure:
         axis.axis_label_text_font_size = "13px"
         axis.major_label_text_font_size = "12px"
     plot.grid.grid_line_color = GRID
-    return plot
 
 
 def _time_plot(y_axis_label: str, time_range: Range1d | None) -> figure:
