@@ -50,7 +50,7 @@ def library_page(
     night = night if re.fullmatch(r"\d{8}", night, re.ASCII) else (nights or [""])[0]
     page = _LibraryPage(source, library, night, star)
     choose_night = pn.widgets.Select(
-        name="candidates of the night",
+        label="candidates of the night",
         options={dashed(name): name for name in dict.fromkeys([*nights, *filter(None, [night])])},
         value=night,
         width=220,
@@ -111,15 +111,17 @@ def _decision(
 ) -> pn.Row:
     """The comment and the two buttons; only the one that can be meant is enabled."""
     comment = pn.widgets.TextInput(
-        name="comment",
+        label="comment",
         placeholder="why; the history keeps it",
         width=420,
         margin=0,
         stylesheets=[WIDGET_STYLE],
     )
-    add = pn.widgets.Button(name="Add to the library", button_type="primary", align="end", margin=0)
+    add = pn.widgets.Button(
+        label="Add to the library", button_type="primary", align="end", margin=0
+    )
     remove = pn.widgets.Button(
-        name="Remove from the library", button_type="danger", align="end", margin=0
+        label="Remove from the library", button_type="danger", align="end", margin=0
     )
 
     def enable(shown: LibraryView | None) -> None:

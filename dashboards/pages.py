@@ -169,7 +169,7 @@ def _controls() -> tuple[pn.widgets.TextInput, pn.widgets.Select, pn.widgets.Sel
     chosen, sort, text = address_argument("show"), address_argument("sort"), address_argument("q")
     return (
         pn.widgets.TextInput(
-            name="find",
+            label="find",
             placeholder="name, id, program, filter or class",
             value=text,
             value_input=text,
@@ -178,7 +178,7 @@ def _controls() -> tuple[pn.widgets.TextInput, pn.widgets.Select, pn.widgets.Sel
             stylesheets=[WIDGET_STYLE],
         ),
         pn.widgets.Select(
-            name="show",
+            label="show",
             options={label: key for key, label in SELECTIONS.items()},
             value=chosen if chosen in SELECTIONS else "all",
             width=200,
@@ -186,7 +186,7 @@ def _controls() -> tuple[pn.widgets.TextInput, pn.widgets.Select, pn.widgets.Sel
             stylesheets=[WIDGET_STYLE],
         ),
         pn.widgets.Select(
-            name="order by",
+            label="order by",
             options={label: key for key, label in ORDERS.items()},
             value=sort if sort in ORDERS else "time",
             width=220,
@@ -219,7 +219,7 @@ def _plot_panel(title: str, made: figure | None, missing: str = "") -> pn.Column
 
 def _header_search(observation: Observation) -> pn.Column:
     search = pn.widgets.TextInput(
-        name="find in the FITS header",
+        label="find in the FITS header",
         placeholder="keyword, value or comment",
         width=330,
         margin=0,

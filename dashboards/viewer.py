@@ -201,7 +201,7 @@ class Viewers:
 
 def _select(name: str, options: object, width: int) -> pn.widgets.Select:
     return pn.widgets.Select(
-        name=name, options=options, width=width, margin=0, stylesheets=[WIDGET_STYLE]
+        label=name, options=options, width=width, margin=0, stylesheets=[WIDGET_STYLE]
     )
 
 

@@ -9,9 +9,11 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from plausible import fill
+from product_tree import write_tree
 
 from roboao_assets.storage.catalogue import open_catalogue
 
@@ -29,9 +31,11 @@ START_SECONDS = 60.0
 
 @pytest.fixture(scope="session")
 def catalogue_url(tmp_path_factory):
-    url = f"sqlite:///{tmp_path_factory.mktemp('archive')}/catalogue.sqlite"
+    root = tmp_path_factory.mktemp("archive")
+    url = f"sqlite:///{root}/catalogue.sqlite"
     with open_catalogue(url) as catalogue:
         fill(catalogue)
+    write_tree(root)
     return url
 
 
@@ -93,7 +97,8 @@ def start_server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(start_server, catalogue_url):
-    return start_server(catalogue_url)
+    root = Path(urlsplit(catalogue_url).path).parent
+    return start_server(catalogue_url, ROBOAO_ARCHIVE_ROOT=str(root))
 
 
 # Not for the session: Playwright's event loop runs as long as it is open, and the loops
