@@ -47,6 +47,7 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
     source = CatalogueSource(url)
     paths = ArchivePaths(settings.archive_root.absolute())
     library = LibrarySource(paths)
+    dagster_url = settings.dagster_url.rstrip("/") or f"http://{ADDRESS}:{settings.dagster_port}"
     executor = ThreadPoolExecutor(_PICTURE_THREADS, thread_name_prefix="pictures")
     viewers = Viewers(paths=paths, store=ImageStore(), executor=executor)
     pn.config.theme = "dark"  # type: ignore[misc]
@@ -55,7 +56,7 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
             # Functions proper: Panel takes any other callable for a pane of its value.
             "/": lambda: pages.nights_page(source),
             "/night": lambda: pages.night_page(source),
-            "/observation": lambda: pages.observation_page(source, viewers),
+            "/observation": lambda: pages.observation_page(source, viewers, dagster_url),
             "/psf-library": lambda: library_page(source, library, url, executor),
         },
         port=port,

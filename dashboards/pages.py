@@ -26,6 +26,7 @@ from dashboards.compute import (
     summarise_night,
 )
 from dashboards.files import files_table
+from dashboards.frame_quality import plot_frame_quality, read_frame_quality
 from dashboards.page_frame import (
     WIDGET_STYLE,
     address_argument,
@@ -33,8 +34,9 @@ from dashboards.page_frame import (
     html_pane,
     write_address,
 )
+from dashboards.provenance import provenance_markup, read_provenance
 from dashboards.source import CatalogueSource
-from dashboards.viewer import Viewers
+from dashboards.viewer import Viewer, Viewers
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 
 REFRESH_MS = 20_000
@@ -78,7 +80,7 @@ def night_page(source: CatalogueSource) -> pn.Template:
     return build_page(f"Night {markup.dashed(name)}", _night_body(source, night))
 
 
-def observation_page(source: CatalogueSource, viewers: Viewers) -> pn.Template:
+def observation_page(source: CatalogueSource, viewers: Viewers, dagster_url: str) -> pn.Template:
     """An observation: every picture, every number, its FITS header."""
     identifier = address_argument("id")
     try:
@@ -101,6 +103,7 @@ def observation_page(source: CatalogueSource, viewers: Viewers) -> pn.Template:
         pictures = markup.observation_pictures(observation, keys, result.pipeline)
         parts += [
             html_pane(markup.pipeline_head(result) + pictures),
+            *(_frame_plots(observation, viewer) if result.pipeline == "bright_star" else []),
             html_pane(markup.candidates_table(result) + markup.references_table(result)),
         ]
         if result.curve is not None:
@@ -108,6 +111,8 @@ def observation_page(source: CatalogueSource, viewers: Viewers) -> pn.Template:
             parts.append(_plot_panel("Contrast", made))
     parts.append(html_pane(markup.observation_pictures(observation, keys)))
     parts.append(_header_search(observation))
+    told = read_provenance(viewer.files, observation.id)
+    parts.append(html_pane(provenance_markup(told, observation.id, dagster_url)))
     parts.append(html_pane(files_table(viewer.files, observation.id)))
     return build_page(
         observation.name or identifier, pn.Column(*parts, sizing_mode="stretch_width")
@@ -215,6 +220,18 @@ def _plot_panel(title: str, made: figure | None, missing: str = "") -> pn.Column
     else:
         content = pn.pane.Bokeh(made, sizing_mode="stretch_width", margin=0)
     return pn.Column(heading, content, sizing_mode="stretch_width", margin=0)
+
+
+def _frame_plots(observation: Observation, viewer: Viewer) -> list[pn.viewable.Viewable]:
+    frames = read_frame_quality(viewer.files, observation.exposure_s)
+    if frames is None:
+        return []
+    titles = ("Quality of the frames", "Place of the guide star")
+    panels = [
+        _plot_panel(title, made)
+        for title, made in zip(titles, plot_frame_quality(frames), strict=True)
+    ]
+    return [pn.Row(*panels, sizing_mode="stretch_width", styles={"gap": "16px"})]
 
 
 def _header_search(observation: Observation) -> pn.Column:

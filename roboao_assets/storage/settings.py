@@ -317,6 +317,9 @@ class Settings(BaseSettings):
     )
     settle_s: float = Field(20.0, ge=0, description="raw files younger than this still arrive")
     dagster_port: int = Field(3000, ge=1, le=65535)
+    dagster_url: str = Field(
+        "", description="Dagster's pages as readers reach them; empty: dagster_port of this machine"
+    )
     dashboard_port: int = Field(5006, ge=1, le=65535)
     metrics_port: int = Field(
         9464, ge=0, le=65535, description="telemetry for Prometheus on 127.0.0.1; 0: none"

@@ -7,14 +7,20 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from plausible import NIGHT, SCALE_ARCSEC, TARGETS, observation_id
 
-from roboao_assets.storage.fits_products import write_image
+from roboao_assets.storage.fits_products import provenance_cards, write_image
 from roboao_assets.storage.paths import ArchivePaths
+from roboao_assets.storage.raw_frames import RawFileRecord
 
 OBSERVATION = observation_id(TARGETS[0])
 SIZE_PX, BOX_PX = 256, 101
 STAR_XY = (140.0, 111.0)
 # East is to the left of a detector that is turned by so much.
 TURNED_DEG = 23.0
+RAW_NAME, RAW_SHA256 = f"{OBSERVATION}.fits.bz2", "ab" * 32
+# Rows of frames.txt: frame, quality, flux, x, y, bias.
+FRAMES = [
+    (i, 0.2 + 0.01 * (7 * i % 10), 3e5, 118 + 0.3 * i, 132 - 0.2 * i, 590.0) for i in range(10)
+]
 SECRET = "not for readers"
 
 
@@ -49,7 +55,14 @@ def write_tree(root: Path) -> None:
     for percent in (100, 20):
         path = paths.stack(NIGHT, OBSERVATION, percent)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_image(path, stack, [*cards, *star, *stack_wcs().to_header().cards])
+        write_image(path, stack, [*cards, *star, *_made_of(), *stack_wcs().to_header().cards])
+    write_image(
+        paths.stack_sum(NIGHT, OBSERVATION),
+        stack[::2, ::2],
+        [fits.Card("PIXSCALE", 2 * SCALE_ARCSEC)],
+    )
+    rows = "\n".join(" ".join(map(str, row)) for row in FRAMES)
+    paths.frames_table(NIGHT, OBSERVATION).write_text(f"# frame quality flux x y bias\n{rows}\n")
     spoilt = paths.stack(NIGHT, OBSERVATION, 50)
     spoilt.write_bytes(b"SIMPLE  =                    T" + b" " * 50)
     residual = paths.pca(NIGHT, OBSERVATION, "bright_star", "pca.fits")
@@ -58,3 +71,15 @@ def write_tree(root: Path) -> None:
     (root / "secret.txt").write_text(SECRET)
     (paths.observation(NIGHT, OBSERVATION) / "link.txt").symlink_to(root / "secret.txt")
     paths.package(NIGHT, OBSERVATION).write_bytes(b"BZh9" + bytes(range(256)) * 8)
+
+
+def _made_of() -> list[tuple[str, object, str]]:
+    raw = RawFileRecord(name=RAW_NAME, size_bytes=1, mtime_ns=1, sha256=RAW_SHA256)
+    masters = [Path("dark_9.fits"), Path("flat_lp600.fits")]
+    return provenance_cards(
+        stage="bright_star_stack",
+        raw=[raw],
+        calibration=masters,
+        settings_fingerprint="0" * 64,
+        fingerprint=f"3-{'f' * 64}",
+    )

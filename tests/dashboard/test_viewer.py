@@ -13,7 +13,10 @@ from astropy.coordinates import SkyCoord
 from plausible import NIGHT, SCALE_ARCSEC
 from product_tree import (
     BOX_PX,
+    FRAMES,
     OBSERVATION,
+    RAW_NAME,
+    RAW_SHA256,
     SECRET,
     STAR_XY,
     TURNED_DEG,
@@ -22,7 +25,9 @@ from product_tree import (
     write_tree,
 )
 
+from dashboards.frame_quality import plot_frame_quality, read_frame_quality
 from dashboards.links import file_url, observation_url
+from dashboards.provenance import provenance_markup, read_provenance
 from dashboards.viewer import Viewer
 from dashboards.viewer_compute import (
     CUTS,
@@ -60,6 +65,7 @@ def test_images_are_offered_in_the_order_of_the_flow(files):
         "stack of all frames",
         "stack of the best 50 %",
         "stack of the best 20 %",
+        "sum (raw pixels)",
         "PSF-subtracted",
     ]
 
@@ -233,6 +239,39 @@ def test_hostile_names_lead_nowhere(server, observation, name, expected):
     assert SECRET.encode() not in content
     assert b"<script>" not in content
     assert headers["Content-Type"].startswith("text/plain")
+
+
+def test_frames_in_the_order_of_time_and_the_best_of_them(files):
+    frames = read_frame_quality(files, exposure_s=6.96)
+    rows = np.array(FRAMES)
+    assert frames.quality.tolist() == rows[:, 1].tolist()
+    # A fifth of ten frames: the two best.
+    assert set(frames.number[frames.is_best]) == set(np.argsort(rows[:, 1])[-2:])
+    assert frames.seconds[-1] == pytest.approx(6.96 * 9 / 10)
+    moved = (rows[:, 3] - np.median(rows[:, 3])) * 2 * SCALE_ARCSEC
+    assert frames.dx_arcsec == pytest.approx(moved)
+    for plot in plot_frame_quality(frames):
+        assert plot.x_range.end > frames.seconds[-1]
+
+
+@pytest.mark.parametrize("text", ["", "# frame quality\n", "1 2 3\n4 5 6\n", "<script>\n", "1\n"])
+def test_a_table_of_frames_that_cannot_be_read_is_left_out(tmp_path, text):
+    write_tree(tmp_path)
+    paths = ArchivePaths(tmp_path)
+    paths.frames_table(NIGHT, OBSERVATION).write_text(text)
+    assert read_frame_quality(observation_files(paths, NIGHT, OBSERVATION), 1.0) is None
+
+
+def test_provenance_is_what_the_headers_tell(files):
+    stack, residual = read_provenance(files, OBSERVATION)
+    assert (residual.asset, residual.raw_files) == ("pca_residual", ())
+    assert stack.raw_files == ((RAW_NAME, RAW_SHA256),)
+    assert stack.calibration == ("dark_9.fits", "flat_lp600.fits")
+    assert (stack.code_version, stack.data_version) == ("3", f"3-{'f' * 64}")
+    html = provenance_markup([stack], "<script>", "http://127.0.0.1:3000")
+    assert "<script>" not in html
+    assert "/assets/bright_star_stack?view=partitions&amp;partition=%3Cscript%3E" in html
+    assert provenance_markup([], OBSERVATION, "") == ""
 
 
 @pytest.mark.browser
