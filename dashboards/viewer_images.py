@@ -2,6 +2,7 @@
 
 import re
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -137,8 +138,6 @@ def celestial_wcs(header: fits.Header) -> WCS | None:
     """Return the sky coordinates of a header; None if it has none."""
     if not str(header.get("CTYPE1", "")).startswith("RA"):
         return None
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
         wcs = WCS(header)
