@@ -23,6 +23,7 @@ PARTS = {
     "catalogue": "benchmarks.catalogue",
     "packages": "benchmarks.packages",
     "scale": "benchmarks.scale",
+    "overhead": "benchmarks.scale_overhead",
     "truth": "benchmarks.truth",
 }
 

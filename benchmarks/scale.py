@@ -1,10 +1,9 @@
-"""A thousand nights: Dagster's pages, the sensors, and what Dagster adds to the work."""
+"""A thousand nights: Dagster's pages and the sensors."""
 
 from collections.abc import Iterator
 
 from benchmarks.rows import Options, Row
 from benchmarks.scale_archive import Size, make_archive
-from benchmarks.scale_overhead import overhead_rows
 from benchmarks.scale_pages import page_rows
 from benchmarks.scale_sensors import sensor_rows
 
@@ -18,4 +17,3 @@ def measure(options: Options) -> Iterator[Row]:
     archive = make_archive(options.data / name, size)
     yield from sensor_rows(archive)
     yield from page_rows(archive)
-    yield from overhead_rows(options)

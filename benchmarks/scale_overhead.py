@@ -36,7 +36,7 @@ FRAMES, SIZE_PX, TARGETS = 60, 256, 2
 EXPOSURE_S = 70.0
 
 
-def overhead_rows(options: Options) -> Iterator[Row]:
+def measure(options: Options) -> Iterator[Row]:
     """Yield what a run costs above the bare calls: a share of the time, and an observation's."""
     count = QUICK_OBSERVATIONS if options.quick else OBSERVATIONS
     night = _many(make_night(options, targets=TARGETS, frames=FRAMES, size_px=SIZE_PX), count)

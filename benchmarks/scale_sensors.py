@@ -42,17 +42,18 @@ def _ticks(
     instance: dg.DagsterInstance, repository: dg.RepositoryDefinition, sensor: dg.SensorDefinition
 ) -> tuple[float, tuple[float, ...], str]:
     """Seconds of a tick without a cursor, of ticks with one, and what the last one said."""
-    cursor, seconds, said = _first_cursor(instance, sensor), [], ""
+    cursor, seconds, cpu_s, said = _first_cursor(instance, sensor), [], [], ""
     for _ in range(1 + _WARM_TICKS):
         context = dg.build_sensor_context(
             instance=instance, cursor=cursor, repository_def=repository, sensor_name=sensor.name
         )
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         result = sensor.evaluate_tick(context)
         seconds.append(time.perf_counter() - start)
+        cpu_s.append(time.process_time() - cpu_start)
         cursor = result.cursor or cursor
         said = result.skip_message or f"{len(result.run_requests or ())} runs asked for"
-    return seconds[0], tuple(seconds[1:]), said
+    return seconds[0], tuple(seconds[1:]), f"{max(cpu_s):.2f} s of processor at most; {said}"
 
 
 def _first_cursor(instance: dg.DagsterInstance, sensor: dg.SensorDefinition) -> str | None:

@@ -1,6 +1,7 @@
 """The sensor that takes in what the telescope has written: newest night first."""
 
 import json
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,8 @@ from roboao_assets.storage.raw_scan import NightScan, RecentFiles, scan_raw_nigh
 
 # What a night that waits for its calibration can do without it.
 _WITHOUT_MASTERS = ("raw_night", "seeing")
+# A tick is short: of a cursor that was lost, the rest of the nights is looked up by the next ones.
+_LOOK_UP_S = 1.5
 
 
 @dataclass
@@ -82,7 +85,7 @@ def build_raw_nights_sensor(location: CodeLocation, jobs: ArchiveJobs) -> dg.Sen
                 requests = list(_requests(location, catalogue, scans, cursor, active))
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else not_now or _nothing_new(location, scans),
+            skip_reason=None if requests else not_now or _nothing_new(location, scans, cursor),
             cursor=cursor.dump(scans),
         )
 
@@ -101,10 +104,13 @@ def _scan(location: CodeLocation, recent: Mapping[str, RecentFiles]) -> dict[str
     )
 
 
-def _nothing_new(location: CodeLocation, scans: Mapping[str, NightScan]) -> str:
+def _nothing_new(location: CodeLocation, scans: Mapping[str, NightScan], cursor: _Cursor) -> str:
     arriving = sum(scan.n_arriving for scan in scans.values())
     gone = [night for night in location.partitions.manifest.nights if night not in scans]
     said = [f"nothing new in {len(scans)} nights"]
+    unseen = sum(night not in cursor.started for night, scan in scans.items() if scan.n_files)
+    if unseen:
+        said.append(f"{unseen} of them are looked up at the next ticks")
     if arriving:
         said.append(f"{arriving} files are still arriving")
     if gone:
@@ -125,6 +131,7 @@ def _requests(
     known = location.partitions.manifest
     tried = _NightsTried(catalogue)
     room = MAX_ACTIVE_NIGHTS - len(active)
+    latest = time.monotonic() + _LOOK_UP_S
     for night, scan in scans.items():
         run_key = f"{night}:{len(scan.observations)}:{scan.fingerprint}"
         before = cursor.started.get(night, ["", ""])
@@ -134,10 +141,13 @@ def _requests(
             continue
         if night not in known.nights or not set(scan.observations) <= set(known.nights[night]):
             continue
-        if not before[0] and is_done(catalogue, tried, night, scan):
-            # The cursor was lost, not the night.
-            cursor.started[night] = [run_key, scan.calibration]
-            continue
+        if not before[0]:
+            if time.monotonic() > latest:
+                return
+            if is_done(catalogue, tried, night, scan):
+                # The cursor was lost, not the night.
+                cursor.started[night] = [run_key, scan.calibration]
+                continue
         room -= 1
         assets = CALIBRATION_ASSETS
         if before[1] == scan.calibration and waits_for_calibration(catalogue, night):

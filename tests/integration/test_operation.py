@@ -11,6 +11,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
 from roboao_assets.assets.observation_products import observation_specs
+from roboao_assets.automation import raw_nights as raw_nights_module
 from roboao_assets.definitions import build_definitions
 from roboao_assets.orchestration.partitions import register_raw_nights
 from roboao_assets.orchestration.reporting import report_night
@@ -357,7 +358,7 @@ def test_a_new_dagster_instance_is_told_what_there_is(settings, small_observatio
         assert {key: causes for key, causes in stale.items() if causes} == {}
 
 
-def test_a_sensor_that_lost_its_cursor_starts_nothing_that_is_done(settings):
+def test_a_sensor_that_lost_its_cursor_starts_nothing_that_is_done(settings, monkeypatch):
     for stage in (stages.summarise_strehl, stages.summarise_contrast, stages.report_night):
         stage(settings, NIGHT)
     register_raw_nights(settings)
@@ -367,8 +368,14 @@ def test_a_sensor_that_lost_its_cursor_starts_nothing_that_is_done(settings):
     location = load_code_location(settings)
     (sensor,) = (s for s in build_definitions(location).sensors if s.name == "raw_nights")
     with dg.DagsterInstance.ephemeral() as instance:
-        result = sensor(dg.build_sensor_context(instance=instance))
+        with monkeypatch.context() as no_time:
+            no_time.setattr(raw_nights_module, "_LOOK_UP_S", -1.0)
+            result = sensor(dg.build_sensor_context(instance=instance))
         assert result.run_requests == []
+        assert "1 of them are looked up at the next ticks" in result.skip_reason.skip_message
+        result = sensor(dg.build_sensor_context(instance=instance, cursor=result.cursor))
+        assert result.run_requests == []
+        assert "looked up" not in result.skip_reason.skip_message
         dark = next(settings.raw_roots[0].glob(f"{NIGHT}/dark*"))
         os.utime(dark, (1e9 + 5, 1e9 + 5))
         result = sensor(dg.build_sensor_context(instance=instance, cursor=result.cursor))
