@@ -172,7 +172,7 @@ def serve(settings: Settings, port: int | None = None, *, show: bool = False) ->
     )
     try:
         if not has_users(CatalogueSource(settings.resolved_catalogue_url)):
-            print(f"Dashboard: {NO_USER}", flush=True)
+            print(f"Dashboard: {NO_USER} (Of the demonstration: make user.)", flush=True)
     except CatalogueError as error:
         logger.warning("the users cannot be looked up: %s", error)
     try:
