@@ -8,12 +8,12 @@ NIGHT  ?= 20170607
 # unless another archive is named in the environment or in roboao.toml.
 DEMO := $(CURDIR)/demo
 ifeq ($(wildcard roboao.toml)$(ROBOAO_CONFIG)$(ROBOAO_ARCHIVE_ROOT),)
-serve: export ROBOAO_RAW_ROOTS    := $(DEMO)/raw
-serve: export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
+serve user: export ROBOAO_RAW_ROOTS    := $(DEMO)/raw
+serve user: export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
 endif
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv venv-dev demo serve test lint lock bench sanitize truth play clean
+.PHONY: help venv venv-dev demo serve user test lint lock bench sanitize truth play clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ demo: venv ## make a small raw night and let Dagster reduce it
 
 serve: venv ## the Dagster UI and the dashboard together
 	$(BIN)/roboao serve
+
+user: venv ## the first user of the dashboard: an administrator; asks for a password
+	$(BIN)/roboao user add admin --programs all
 
 test: venv-dev ## all tests
 	bash tools/test.sh

@@ -1,28 +1,39 @@
-"""The server of the pages.
-
-It has no login yet, so it listens to this machine alone (127.0.0.1).
-"""
+"""The server of the pages: every one of its routes stands behind the gate (`gate`)."""
 
 import argparse
-from collections.abc import Sequence
+import ipaddress
+import logging
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import panel as pn
 from bokeh.server.server import Server
 
 from dashboards import pages
+from dashboards.access import Access
 from dashboards.files import FileHandler, FileStore
+from dashboards.gate import LOGIN_URL, LOGOUT_URL, ArchiveAuth, Gate, guard
 from dashboards.images import ImageHandler, PictureStore
 from dashboards.library_collect import LibrarySource
-from dashboards.library_page import library_page
+from dashboards.library_page import LibraryChanger, library_page
+from dashboards.login_page import NO_USER, LoginHandler, LogoutHandler
+from dashboards.logins import LoginDesk
+from dashboards.sessions import Sessions, derived_secret, has_users, read_secret
 from dashboards.source import CatalogueSource
 from dashboards.viewer import Viewers
 from dashboards.viewer_images import ImageStore
+from roboao_assets.science.errors import ArchiveError, CatalogueError, SettingsError
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings, load_settings
 
-ADDRESS = "127.0.0.1"
 _PICTURE_THREADS = 4
+_LOOKUP_THREADS = 4
+# Forms and messages of browsers are small.
+_MOST_BODY_BYTES = 100_000
+_MOST_MESSAGE_BYTES = 1_000_000
+
+logger = logging.getLogger("roboao.dashboard")
 
 
 def make_server(settings: Settings, port: int | None = None, *, show: bool = False) -> Server:
@@ -31,7 +42,7 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
     Parameters
     ----------
     settings : Settings
-        The catalogue, the archive's root and the port of the dashboard are used.
+        Those of the catalogue, the archive's root and the dashboard are used.
     port : int, optional
         Instead of `settings.dashboard_port`.
     show : bool
@@ -39,38 +50,114 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
 
     Raises
     ------
+    SettingsError
+        The address and the origins do not fit, or sessions cannot be signed.
     OSError
         If the port is in use.
     """
     port = settings.dashboard_port if port is None else port
-    url = settings.resolved_catalogue_url
-    source = CatalogueSource(url)
+    origins = allowed_origins(settings, port)
     paths = ArchivePaths(settings.archive_root.absolute())
-    library = LibrarySource(paths)
-    dagster_url = settings.dagster_url.rstrip("/") or f"http://{ADDRESS}:{settings.dagster_port}"
-    executor = ThreadPoolExecutor(_PICTURE_THREADS, thread_name_prefix="pictures")
-    viewers = Viewers(paths=paths, store=ImageStore(), executor=executor)
+    secret = read_secret(settings.cookie_secret.get_secret_value(), paths.cookie_secret)
+    source = CatalogueSource(settings.resolved_catalogue_url)
+    sessions = Sessions(
+        source, secret, hours=settings.session_hours, secure=settings.dashboard_behind_tls_proxy
+    )
+    access = Access(source)
+    routes, handlers = _routes(settings, paths, source, access, sessions)
     pn.config.theme = "dark"  # type: ignore[misc]
-    return pn.io.server.get_server(
-        {
-            # Functions proper: Panel takes any other callable for a pane of its value.
-            "/": lambda: pages.nights_page(source),
-            "/night": lambda: pages.night_page(source),
-            "/observation": lambda: pages.observation_page(source, viewers, dagster_url),
-            "/psf-library": lambda: library_page(source, library, url, executor),
-        },
+    server = pn.io.server.get_server(
+        routes,
         port=port,
-        address=ADDRESS,
-        websocket_origin=[f"{name}:{port}" for name in (ADDRESS, "localhost")],
+        address=settings.dashboard_address,
+        websocket_origin=origins,
         title="Robo-AO archive",
         show=show,
         start=False,
         verbose=False,
-        extra_patterns=[
-            ("/image", ImageHandler, {"store": PictureStore(source), "executor": executor}),
-            ("/file", FileHandler, {"store": FileStore(source, paths), "executor": executor}),
-        ],
+        extra_patterns=handlers,
+        auth_provider=ArchiveAuth(),
+        xsrf_cookies=True,
+        xsrf_cookie_kwargs=sessions.cookie_options(),
+        # What a page carries of its request must not hold the cookie of the session.
+        include_headers=[],
+        include_cookies=[],
+        sign_sessions=True,
+        secret_key=derived_secret(secret, "bokeh sessions").encode(),
+        websocket_max_message_size=_MOST_MESSAGE_BYTES,
+        http_server_kwargs={"max_body_size": _MOST_BODY_BYTES},
+        use_xheaders=settings.dashboard_behind_tls_proxy,
     )
+    lookups = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="visitors")
+    guard(server._tornado, Gate(access, sessions, lookups))  # noqa: SLF001 - bokeh has no other way
+    return server
+
+
+def _routes(
+    settings: Settings,
+    paths: ArchivePaths,
+    source: CatalogueSource,
+    access: Access,
+    sessions: Sessions,
+) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, ...]]]:
+    """Return the pages by address, and the handlers that are no pages."""
+    url = settings.resolved_catalogue_url
+    library = LibrarySource(paths)
+    executor = ThreadPoolExecutor(_PICTURE_THREADS, thread_name_prefix="pictures")
+    changer = LibraryChanger(url, access, executor)
+    viewers = Viewers(paths=paths, store=ImageStore(), executor=executor)
+    dagster_url = settings.dagster_url.rstrip("/") or f"http://127.0.0.1:{settings.dagster_port}"
+    routes = {
+        # Functions proper: Panel takes any other callable for a pane of its value.
+        "/": lambda: pages.nights_page(source),
+        "/night": lambda: pages.night_page(source, access),
+        "/observation": lambda: pages.observation_page(source, access, viewers, dagster_url),
+        "/psf-library": lambda: library_page(source, library, changer),
+    }
+    pictures = {"store": PictureStore(source), "access": access, "executor": executor}
+    files = {"store": FileStore(source, paths), "access": access, "executor": executor}
+    desk = LoginDesk(source, url)
+    return routes, [
+        ("/image", ImageHandler, pictures),
+        ("/file", FileHandler, files),
+        (LOGIN_URL, LoginHandler, {"source": source, "desk": desk, "sessions": sessions}),
+        (LOGOUT_URL, LogoutHandler, {"sessions": sessions}),
+    ]
+
+
+def allowed_origins(settings: Settings, port: int) -> list[str]:
+    """Return the origins (host:port) from which pages may open a websocket.
+
+    Raises
+    ------
+    SettingsError
+        The dashboard listens to other machines, and it is not said by which name they reach it.
+    """
+    address, origins = settings.dashboard_address, list(settings.dashboard_origins)
+    if is_loopback(address):
+        origins += [f"{name}:{port}" for name in ("127.0.0.1", "localhost")]
+    elif not origins:
+        raise SettingsError(
+            f"dashboard_address {address} is reached from other machines, and dashboard_origins "
+            f"does not say by which names; give those that stand in the browser's address, e.g. "
+            f"ROBOAO_DASHBOARD_ORIGINS=archive.example.org (with :{port} if it is shown there), "
+            f"or leave the address at 127.0.0.1"
+        )
+    elif not settings.dashboard_behind_tls_proxy:
+        logger.warning(
+            "the dashboard listens to %s without TLS: passwords can be read on the way "
+            "(docs/login.md)",
+            address,
+        )
+    return origins
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def serve(settings: Settings, port: int | None = None, *, show: bool = False) -> None:
@@ -86,7 +173,15 @@ def serve(settings: Settings, port: int | None = None, *, show: bool = False) ->
     """
     server = make_server(settings, port, show=show)
     server.start()
-    print(f"Dashboard: http://{ADDRESS}:{server.port}/  (Ctrl-C ends it)", flush=True)
+    print(
+        f"Dashboard: http://{settings.dashboard_address}:{server.port}/  (Ctrl-C ends it)",
+        flush=True,
+    )
+    try:
+        if not has_users(CatalogueSource(settings.resolved_catalogue_url)):
+            print(f"Dashboard: {NO_USER} (Of the demonstration: make user.)", flush=True)
+    except CatalogueError as error:
+        logger.warning("the users cannot be looked up: %s", error)
     try:
         server.io_loop.start()
     except KeyboardInterrupt:
@@ -95,11 +190,19 @@ def serve(settings: Settings, port: int | None = None, *, show: bool = False) ->
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve the pages of the archive that the settings name."""
-    parser = argparse.ArgumentParser(description="Serve the archive's web pages on this machine.")
+    parser = argparse.ArgumentParser(description="Serve the archive's web pages.")
     parser.add_argument("--port", type=int, help="instead of the setting dashboard_port")
     parser.add_argument("--show", action="store_true", help="open a browser")
     options = parser.parse_args(argv)
-    serve(load_settings(), options.port, show=options.show)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # Who logs in, and who is refused, is always told.
+    logging.getLogger("roboao").setLevel(logging.INFO)
+    try:
+        serve(load_settings(), options.port, show=options.show)
+    except ArchiveError as error:
+        parser.exit(2, f"dashboard: {error}\n")
 
 
 if __name__ == "__main__":

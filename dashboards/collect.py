@@ -6,10 +6,11 @@ value here, never an error.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from dashboards.access import Asked, picture_subject
 from dashboards.results import (
     PIPELINES,
     Curve,
@@ -24,6 +25,7 @@ from roboao_assets.storage.catalogue import (
     Catalogue,
     NightSummary,
     ObservationQuery,
+    Reader,
     leading_pipeline,
     night_of,
     product,
@@ -39,6 +41,8 @@ PRODUCTS = {
     "pca": "PCA and contrast curve",
     "pca.preview": "PCA preview",
 }
+# Sections of a night's document that tell nothing of any program's observations.
+_NIGHT_OF_NO_PROGRAM = ("_id", "calib", "seeing")
 PICTURES = ("full", "cropped", "deconvolved", "pca", "snr_map", "contrast_curve")
 
 
@@ -136,21 +140,31 @@ class Night:
     later: str | None = None
 
 
-def collect_nights(catalogue: Catalogue) -> list[NightSummary]:
-    """Return all nights, newest first."""
-    return catalogue.nights()
+def collect_nights(catalogue: Catalogue, reader: Reader | None) -> list[NightSummary]:
+    """Return the nights that a reader may see (None: all), newest first."""
+    return catalogue.nights(reader)
 
 
-def collect_night(catalogue: Catalogue, night: str) -> Night | None:
-    """Read a night; None if the catalogue knows nothing of it."""
+def collect_night(catalogue: Catalogue, night: str, reader: Reader | None) -> Night | None:
+    """Read what a reader may see of a night; None if that is nothing.
+
+    Of the night itself those who do not see all programs see calibration and seeing: its other
+    products are made of the observations of all.
+    """
     document = catalogue.night(night)
-    found = catalogue.find_observations(
-        ObservationQuery(nights=(night,), sort=("date_utc", True), summary_only=True)
+    query = ObservationQuery(
+        nights=(night,), sort=("date_utc", True), summary_only=True, reader=reader
     )
-    if document is None and not found:
+    found = catalogue.find_observations(query)
+    if not found and (document is None or reader is not None):
         return None
     document = document or {}
-    known = [summary.night for summary in catalogue.nights()]
+    keys = catalogue.image_keys(night=night)
+    if reader is not None:
+        document = {key: document[key] for key in _NIGHT_OF_NO_PROGRAM if key in document}
+        shown = {Asked("night", night), *(Asked("observation", item["_id"]) for item in found)}
+        keys = [key for key in keys if picture_subject(key) in shown]
+    known = [summary.night for summary in catalogue.nights(reader)]
     seeing = section_of(document, "seeing")
     return Night(
         night=night,
@@ -161,7 +175,7 @@ def collect_night(catalogue: Catalogue, night: str) -> Night | None:
         failures=tuple(_night_failures(document)),
         calibration_comment=text_of(section_of(document, "calib").get("comment")),
         contrast_medians=read_contrast_medians(section_of(document, "contrast_curve")),
-        image_keys=frozenset(catalogue.image_keys(night=night)),
+        image_keys=frozenset(keys),
         version=_version(document),
         earlier=max((other for other in known if other < night), default=None),
         later=min((other for other in known if other > night), default=None),
@@ -169,13 +183,38 @@ def collect_night(catalogue: Catalogue, night: str) -> Night | None:
 
 
 def collect_observation(
-    catalogue: Catalogue, identifier: str
+    catalogue: Catalogue, identifier: str, reader: Reader | None
 ) -> tuple[Observation, list[str]] | None:
-    """Read an observation and the keys of its pictures; None if there is no such observation."""
-    document = catalogue.observation(identifier)
-    if document is None:
+    """Read an observation and the keys of its pictures.
+
+    None if there is no such observation, or none that the reader may see.
+    """
+    found = catalogue.find_observations(ObservationQuery(ids=(identifier,), reader=reader))
+    if not found:
         return None
-    return read_observation(document), catalogue.image_keys(observation=identifier)
+    observation = read_observation(found[0])
+    if reader is not None:
+        observation = _without_strangers(catalogue, observation, reader)
+    return observation, catalogue.image_keys(observation=identifier)
+
+
+def _without_strangers(
+    catalogue: Catalogue, observation: Observation, reader: Reader
+) -> Observation:
+    """Leave out the names of other observations, used as references, that a reader may not see."""
+    named = {name for result in observation.results for name, _ in result.references}
+    named |= {result.deconvolved_with for result in observation.results}
+    query = ObservationQuery(ids=tuple(sorted(named)), reader=reader, summary_only=True)
+    seen = {document["_id"] for document in catalogue.find_observations(query)}
+    results = tuple(
+        replace(
+            result,
+            references=tuple((n if n in seen else "", value) for n, value in result.references),
+            deconvolved_with=result.deconvolved_with if result.deconvolved_with in seen else "",
+        )
+        for result in observation.results
+    )
+    return replace(observation, results=results)
 
 
 def read_observation(document: Mapping[str, Any]) -> Observation:

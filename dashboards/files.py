@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 from tornado.web import StaticFileHandler
 
+from dashboards.access import Access, Asked
+from dashboards.gate import current_visitor
 from dashboards.links import file_url
 from dashboards.source import CatalogueSource
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
@@ -42,13 +44,18 @@ class FileStore:
 class FileHandler(StaticFileHandler):
     """`/file?observation=...&name=...`; also a part of a file (`Range`), so that it can go on."""
 
-    def initialize(self, store: FileStore, executor: Executor) -> None:  # type: ignore[override]
+    def initialize(  # type: ignore[override]
+        self, store: FileStore, access: Access, executor: Executor
+    ) -> None:
         """Take what the server hands every handler of this kind."""
-        self._store, self._executor = store, executor
+        self._store, self._access, self._executor = store, access, executor
         super().initialize(path="/")
 
     async def get(self, path: str = "", include_body: bool = True) -> None:
-        """Send a file, or a sentence that says why there is none."""
+        """Send a file, or a sentence that says why there is none.
+
+        Of files that the visitor may not have it is the one of those that are not there.
+        """
         observation = self.get_query_argument("observation", "")
         name = self.get_query_argument("name", "")
         if not (0 < len(observation) <= _MOST_CHARACTERS and 0 < len(name) <= _MOST_CHARACTERS):
@@ -56,7 +63,7 @@ class FileHandler(StaticFileHandler):
             return
         try:
             found = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._store.find, observation, name
+                self._executor, self._find, observation, name
             )
         except CatalogueError as error:
             unavailable = isinstance(error, CatalogueUnavailableError)
@@ -67,6 +74,11 @@ class FileHandler(StaticFileHandler):
             return
         self._found = found
         await super().get(str(found.path), include_body)
+
+    def _find(self, observation: str, name: str) -> ServedFile | None:
+        if not self._access.may(current_visitor(self.request), Asked("observation", observation)):
+            return None
+        return self._store.find(observation, name)
 
     async def head(self, path: str = "") -> None:  # type: ignore[override]
         """Send what `get` would, without the content."""
@@ -95,6 +107,7 @@ class FileHandler(StaticFileHandler):
         self.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{name}")
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cache-Control", "private, no-cache")
+        self.set_header("Vary", "Cookie")
 
     def _explain(self, status: int, sentence: str) -> None:
         self.set_status(status)

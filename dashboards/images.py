@@ -9,6 +9,8 @@ from concurrent.futures import Executor
 from PIL import Image, UnidentifiedImageError
 from tornado.web import HTTPError, RequestHandler
 
+from dashboards.access import Access, Asked
+from dashboards.gate import current_visitor
 from dashboards.links import THUMBNAIL_WIDTHS_PX
 from dashboards.source import CatalogueSource
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
@@ -95,13 +97,16 @@ def make_thumbnail(png: bytes, width_px: int) -> bytes:
 class ImageHandler(RequestHandler):
     """`/image?key=...[&width=...][&v=...]`."""
 
-    def initialize(self, store: PictureStore, executor: Executor) -> None:
+    def initialize(self, store: PictureStore, access: Access, executor: Executor) -> None:
         """Take what the server hands every handler of this kind."""
-        self._store = store
+        self._store, self._access = store, access
         self._executor = executor
 
     async def get(self) -> None:
-        """Send a picture, or a sentence that says why there is none."""
+        """Send a picture, or a sentence that says why there is none.
+
+        Of pictures that the visitor may not see it is the one of those that are not there.
+        """
         key, version = self.get_query_argument("key", ""), self.get_query_argument("v", "")
         width_px = self._width_px()
         if not 0 < len(key) <= _MOST_KEY_CHARACTERS:
@@ -110,7 +115,7 @@ class ImageHandler(RequestHandler):
         # Reading and scaling happen in a thread: a slow catalogue must not hold up the pages.
         try:
             found = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._store.picture, key, width_px, version
+                self._executor, self._picture, key, width_px, version
             )
         except CatalogueUnavailableError as error:
             self._explain(503, f"The catalogue cannot be read now: {error}.")
@@ -128,7 +133,14 @@ class ImageHandler(RequestHandler):
         self.set_header(
             "Cache-Control", "private, max-age=31536000, immutable" if version else "no-cache"
         )
+        # What a browser has kept is for the log-in that asked for it.
+        self.set_header("Vary", "Cookie")
         self.write(content)
+
+    def _picture(self, key: str, width_px: int | None, version: str) -> tuple[bytes, str] | None:
+        if not self._access.may(current_visitor(self.request), Asked("picture", key)):
+            return None
+        return self._store.picture(key, width_px, version)
 
     def _width_px(self) -> int | None:
         text = self.get_query_argument("width", "")

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dashboards.access import ADMINISTRATION, Access, AccessError, Visitor
 from roboao_assets.storage.catalogue import open_catalogue
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.psf_candidates import add_candidate, remove_star
-
-BY = "dashboard"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,18 +29,25 @@ class ChangeWish:
 
 
 def change_library(
-    catalogue_url: str, paths: ArchivePaths, wish: ChangeWish, *, by: str = BY
+    catalogue_url: str, paths: ArchivePaths, wish: ChangeWish, visitor: Visitor, access: Access
 ) -> str:
-    """Carry a wish out; return a sentence that says so.
+    """Carry a visitor's wish out; return a sentence that says so.
 
-    The only way from a page to the library: who may do it is to be asked here, once there are
-    accounts. Until then the pages listen to this machine alone.
+    The only way from a page to the library.
 
     Raises
     ------
+    AccessError
+        The visitor may not change the library.
     ArchiveError
         The library or the catalogue refuses it; nothing was changed.
     """
+    if not access.may(visitor, ADMINISTRATION):
+        raise AccessError(
+            f"{visitor.name} may not change the PSF library; administrators may, whose programs "
+            f"are 'all'"
+        )
+    by = visitor.name
     with open_catalogue(catalogue_url) as catalogue:
         if wish.action == "add":
             add_candidate(

@@ -1,13 +1,14 @@
 """The page of the PSF library: a look at the candidates, and the decision."""
 
 import asyncio
-import re
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Literal
 
 import panel as pn
 
 from dashboards import library_markup as markup
+from dashboards.access import ADMINISTRATION, Access, Visitor, is_night
 from dashboards.library_changes import ChangeWish, change_library
 from dashboards.library_collect import LibrarySource, LibraryView, collect_candidates
 from dashboards.markup import dashed, problem
@@ -15,18 +16,43 @@ from dashboards.page_frame import (
     WIDGET_STYLE,
     address_argument,
     build_page,
-    page_style,
+    page_visitor,
     write_address,
 )
+from dashboards.page_style import page_style
 from dashboards.source import CatalogueSource
 from roboao_assets.science.errors import ArchiveError
+from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.psf_candidates import PsfCandidate
 
 _TITLE = "PSF library"
 
 
+@dataclass(frozen=True)
+class LibraryChanger:
+    """What a page needs to change the library.
+
+    Attributes
+    ----------
+    catalogue_url : str
+    access : Access
+    executor : Executor
+        A change waits for a lock and for the disk; it must not hold up the other pages.
+    """
+
+    catalogue_url: str
+    access: Access
+    executor: Executor
+
+    async def change(self, paths: ArchivePaths, wish: ChangeWish, visitor: Visitor) -> str:
+        """Carry a visitor's wish out in a thread; return a sentence that says so."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self.executor, change_library, self.catalogue_url, paths, wish, visitor, self.access
+        )
+
+
 def library_page(
-    source: CatalogueSource, library: LibrarySource, catalogue_url: str, executor: Executor
+    source: CatalogueSource, library: LibrarySource, changer: LibraryChanger
 ) -> pn.Template:
     """The library's stars and history, a night's candidates, and what adds and removes.
 
@@ -35,11 +61,12 @@ def library_page(
     source : CatalogueSource
         For reading.
     library : LibrarySource
-    catalogue_url : str
-        For changes.
-    executor : Executor
-        A change waits for a lock and for the disk; it must not hold up the other pages.
+    changer : LibraryChanger
     """
+    visitor = page_visitor()
+    if not changer.access.may(visitor, ADMINISTRATION):
+        sentence = "The PSF library holds stars of all programs; administrators see it."
+        return build_page(_TITLE, _html(problem("No such page", sentence)))
     star = address_argument("star")
     try:
         nights = [summary.night for summary in source.get().nights()]
@@ -47,7 +74,7 @@ def library_page(
     except ArchiveError as error:
         return build_page(_TITLE, _html(problem("The library cannot be shown", str(error))))
     night = address_argument("night")
-    night = night if re.fullmatch(r"\d{8}", night, re.ASCII) else (nights or [""])[0]
+    night = night if is_night(night) else (nights or [""])[0]
     page = _LibraryPage(source, library, night, star)
     choose_night = pn.widgets.Select(
         label="candidates of the night",
@@ -66,7 +93,7 @@ def library_page(
     choose_night.param.watch(change_night, "value")
     body = pn.Column(page.head, sizing_mode="stretch_width")
     if star:
-        body.extend([page.choice, _decision(page, view, catalogue_url, executor)])
+        body.extend([page.choice, _decision(page, view, changer, visitor)])
     body.extend([page.answer, choose_night, page.candidates])
     body.extend([_heading("Stars of the library"), page.stars, _heading("History"), page.history])
     page.renew()
@@ -107,7 +134,7 @@ class _LibraryPage:
 
 
 def _decision(
-    page: _LibraryPage, view: LibraryView, catalogue_url: str, executor: Executor
+    page: _LibraryPage, view: LibraryView, changer: LibraryChanger, visitor: Visitor
 ) -> pn.Row:
     """The comment and the two buttons; only the one that can be meant is enabled."""
     comment = pn.widgets.TextInput(
@@ -138,12 +165,7 @@ def _decision(
             comment=(comment.value_input or comment.value or "").strip(),
         )
         try:
-            said, bad = (
-                await asyncio.get_running_loop().run_in_executor(
-                    executor, change_library, catalogue_url, page.library.paths, wish
-                ),
-                False,
-            )
+            said, bad = await changer.change(page.library.paths, wish, visitor), False
         except ArchiveError as error:
             said, bad = f"Nothing was changed: {error}", True
         else:

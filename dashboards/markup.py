@@ -83,6 +83,14 @@ def empty_archive(reason: str = "") -> str:
     )
 
 
+def nothing_distributed() -> str:
+    """Return what the list of nights says to somebody for whom nothing is there."""
+    return (
+        '<div class="notice"><h2>Nothing yet</h2><p>No observation of your programs has been '
+        "distributed so far. The archive's administrator knows which programs yours are.</p></div>"
+    )
+
+
 def problem(title: str, sentence: str) -> str:
     """Return a notice that something cannot be shown, and why."""
     return (
@@ -208,7 +216,7 @@ def pipeline_head(result: PipelineResult) -> str:
     contrast = contrast_at(r.curve, SUMMARY_SEPARATION_ARCSEC)
     of_object = (
         ("diameter", number(r.diameter_arcsec, ".2f", '"')),
-        ("deconvolution", r.deconvolution or NOTHING),
+        ("deconvolution", _deconvolution(r)),
     )
     of_star = (
         ("Strehl ratio", f"{strehl_text(r)} {r.strehl_flag}".strip()),
@@ -224,6 +232,11 @@ def pipeline_head(result: PipelineResult) -> str:
     )
     title = f"{PIPELINES[r.pipeline]} pipeline".capitalize()
     return f'<h2 class="plot-title pipeline">{escape(title)}</h2>{_facts(facts)}'
+
+
+def _deconvolution(result: PipelineResult) -> str:
+    psf = f", PSF {result.deconvolved_with}" if result.deconvolved_with else ""
+    return f"{result.deconvolution}{psf}" or NOTHING
 
 
 def candidates_table(result: PipelineResult) -> str:
@@ -258,8 +271,7 @@ def references_table(result: PipelineResult) -> str:
     if not result.references:
         return ""
     rows = "".join(
-        f'<tr><td><a href="{escape(observation_url(name))}">{escape(name)}</a></td>'
-        f"<td>{number(correlation, '.4f')}</td></tr>"
+        f"<tr><td>{_reference(name)}</td><td>{number(correlation, '.4f')}</td></tr>"
         for name, correlation in result.references
     )
     components = "" if result.components is None else f", principal components {result.components}"
@@ -268,6 +280,12 @@ def references_table(result: PipelineResult) -> str:
         '</summary><table class="numbers references"><thead><tr><th>observation</th>'
         f"<th>correlation</th></tr></thead><tbody>{rows}</tbody></table></details>"
     )
+
+
+def _reference(name: str) -> str:
+    if not name:
+        return "a star of another program"
+    return f'<a href="{escape(observation_url(name))}">{escape(name)}</a>'
 
 
 def observation_pictures(

@@ -2,9 +2,14 @@
 
 from functools import cache
 from importlib import resources
+from typing import Any
 from urllib.parse import urlencode
 
 import panel as pn
+
+from dashboards.access import AccessError, Visitor
+from dashboards.gate import current_visitor
+from dashboards.page_style import page_style
 
 # Panel draws a black arrow into dark selects; the browser's own is seen.
 WIDGET_STYLE = """
@@ -16,11 +21,29 @@ label { color: #a3acb9; }
 
 def build_page(title: str, body: pn.viewable.Viewable) -> pn.Template:
     """Return a page with the archive's head, look and navigation round `body`."""
+    visitor = page_visitor()
     page = pn.Template(_template(), theme=pn.theme.DarkTheme, location=True)
     page.add_variable("page_title", f"{title} · Robo-AO archive")
     page.add_variable("style", page_style())
+    page.add_variable("visitor_name", visitor.name)
+    page.add_variable("visitor_is_admin", visitor.is_admin)
+    page.add_variable("form_token", _request().form_token)
     page.add_panel("main", body)
     return page
+
+
+def page_visitor() -> Visitor:
+    """Return for whom a page is made.
+
+    Raises
+    ------
+    AccessError
+        For nobody: it is not made then.
+    """
+    visitor = current_visitor(_request())
+    if visitor is None:
+        raise AccessError("a page is made for somebody who is logged in, and nobody is")
+    return visitor
 
 
 def html_pane(text: str) -> pn.pane.HTML:
@@ -41,10 +64,11 @@ def write_address(**values: str) -> None:
         pn.state.location.search = f"?{urlencode(chosen)}"
 
 
-@cache
-def page_style() -> str:
-    """Return the pages' style sheet."""
-    return resources.files("dashboards").joinpath("style.css").read_text(encoding="utf-8")
+def _request() -> Any:
+    """Return bokeh's copy of the request for the page that is made."""
+    document = pn.state.curdoc
+    context = None if document is None else document.session_context
+    return None if context is None else context.request
 
 
 @cache

@@ -1,16 +1,17 @@
 """The pages: nights, a night, an observation.
 
+What a visitor may not see is answered as what does not exist (`access`).
 Each function is called by Panel for every browser that opens its address; what
 is chosen on a page stands in the address, so that it can be bookmarked.
 """
 
-import re
 from collections.abc import Callable
 
 import panel as pn
 from bokeh.plotting import figure
 
 from dashboards import markup, plot
+from dashboards.access import Access, Asked, is_night
 from dashboards.collect import (
     Night,
     Observation,
@@ -32,27 +33,31 @@ from dashboards.page_frame import (
     address_argument,
     build_page,
     html_pane,
+    page_visitor,
     write_address,
 )
 from dashboards.provenance import provenance_markup, read_provenance
 from dashboards.source import CatalogueSource
 from dashboards.viewer import Viewer, Viewers
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
+from roboao_assets.storage.catalogue import Reader
 
 REFRESH_MS = 20_000
+_MOST_SHOWN = 200
 
 
 def nights_page(source: CatalogueSource) -> pn.Template:
-    """All nights, newest first."""
+    """All nights of which the visitor may see something, newest first."""
+    visitor = page_visitor()
 
     def body() -> str:
         try:
-            nights = collect_nights(source.get())
+            nights = collect_nights(source.get(), visitor.reader)
         except CatalogueError as error:
-            if not source.was_made():
-                return markup.empty_archive(str(error))
             return markup.problem("The catalogue cannot be read", str(error))
-        return markup.nights_table(nights) if nights else markup.empty_archive()
+        if nights:
+            return markup.nights_table(nights)
+        return markup.empty_archive() if visitor.is_admin else markup.nothing_distributed()
 
     title = html_pane('<div class="page-title"><h1>Nights</h1></div>')
     table = html_pane(body())
@@ -64,32 +69,39 @@ def nights_page(source: CatalogueSource) -> pn.Template:
     return build_page("Nights", pn.Column(title, table, sizing_mode="stretch_width"))
 
 
-def night_page(source: CatalogueSource) -> pn.Template:
+def night_page(source: CatalogueSource, access: Access) -> pn.Template:
     """A night: numbers, plots, and its observations as cards."""
-    name = address_argument("night")
-    if not re.fullmatch(r"\d{8}", name, re.ASCII):
-        sentence = f"A night is its UT date, YYYYMMDD; the address says {name!r}."
+    name, visitor = address_argument("night"), page_visitor()
+    if not is_night(name):
+        sentence = f"A night is its UT date, YYYYMMDD; the address says {name[:_MOST_SHOWN]!r}."
         return _problem_page("Night", "No such night", sentence)
     try:
-        night = collect_night(source.get(), name)
+        admitted = access.may(visitor, Asked("night", name))
+        night = collect_night(source.get(), name, visitor.reader) if admitted else None
     except CatalogueError as error:
         return _problem_page("Night", "The catalogue cannot be read", str(error))
     if night is None:
-        sentence = f"The catalogue has no night {name}: it was never registered."
+        sentence = f"The catalogue has no night {name} with observations that you may see."
         return _problem_page("Night", "No such night", sentence)
-    return build_page(f"Night {markup.dashed(name)}", _night_body(source, night))
+    return build_page(f"Night {markup.dashed(name)}", _night_body(source, night, visitor.reader))
 
 
-def observation_page(source: CatalogueSource, viewers: Viewers, dagster_url: str) -> pn.Template:
+def observation_page(
+    source: CatalogueSource, access: Access, viewers: Viewers, dagster_url: str
+) -> pn.Template:
     """An observation: every picture, every number, its FITS header."""
-    identifier = address_argument("id")
+    identifier, visitor = address_argument("id"), page_visitor()
+    reader = visitor.reader
     try:
-        found = collect_observation(source.get(), identifier)
-        night = collect_night(source.get(), found[0].night) if found and found[0].night else None
+        admitted = access.may(visitor, Asked("observation", identifier))
+        found = collect_observation(source.get(), identifier, reader) if admitted else None
+        of_night = found[0].night if found else ""
+        night = collect_night(source.get(), of_night, reader) if of_night else None
     except CatalogueError as error:
         return _problem_page("Observation", "The catalogue cannot be read", str(error))
     if found is None:
-        sentence = f"The catalogue has no observation {identifier!r}; the id may be misspelt."
+        shown = identifier if len(identifier) < _MOST_SHOWN else f"{identifier[:_MOST_SHOWN]}..."
+        sentence = f"The catalogue has no observation {shown!r} that you may see."
         return _problem_page("Observation", "No such observation", sentence)
     observation, keys = found
     median = night.contrast_medians.get(observation.filter_name) if night else None
@@ -119,7 +131,7 @@ def observation_page(source: CatalogueSource, viewers: Viewers, dagster_url: str
     )
 
 
-def _night_body(source: CatalogueSource, night: Night) -> pn.Column:
+def _night_body(source: CatalogueSource, night: Night, reader: Reader | None) -> pn.Column:
     text, which, order = _controls()
     shown = {"night": night}
 
@@ -149,7 +161,7 @@ def _night_body(source: CatalogueSource, night: Night) -> pn.Column:
     order.param.watch(choose, "value")
 
     def refresh() -> None:
-        current = collect_night(source.get(), night.night)
+        current = collect_night(source.get(), night.night, reader)
         if current is not None and current != shown["night"]:
             shown["night"] = current
             head.object = markup.night_head(current, summarise_night(current))

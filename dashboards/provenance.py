@@ -1,4 +1,7 @@
-"""What a product was made of: raw files, calibration, references, settings, code, and its run."""
+"""What a product was made of: raw files, calibration, settings, code, and its run.
+
+The references of a subtraction are told elsewhere: not every reader may see their names.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,8 +32,6 @@ class Provenance:
     asset : str
     raw_files : tuple of (name, sha256)
     calibration : tuple of str
-    references : tuple of str
-        Observations of the PSF library.
     software, code_version, settings, data_version : str
         Empty where the header does not tell.
     """
@@ -38,7 +39,6 @@ class Provenance:
     asset: str
     raw_files: tuple[tuple[str, str], ...]
     calibration: tuple[str, ...]
-    references: tuple[str, ...]
     software: str
     code_version: str
     settings: str
@@ -63,7 +63,6 @@ def _of_header(asset: str, header: fits.Header) -> Provenance:
         asset=str(header.get("STAGE", asset)),
         raw_files=tuple((name, sums.get(key, "")) for key, name in names.items()),
         calibration=tuple(_numbered(header, "CAL").values()),
-        references=tuple(_numbered(header, "REF").values()),
         software=str(header.get("CREATOR", "")),
         code_version=str(header.get("CODEVER") or data_version.partition("-")[0]),
         settings=str(header.get("SETPRINT", "")),
@@ -106,7 +105,6 @@ def _block(one: Provenance, observation: str, dagster_url: str) -> str:
     rows = [
         ("raw files", f"<ul>{raw}</ul>" if raw else ""),
         ("calibration", escape(", ".join(one.calibration))),
-        ("references", escape(", ".join(one.references))),
         ("software", escape(f"{one.software}, code version {one.code_version}".strip(", "))),
         ("settings", _code(one.settings)),
         ("data version", _code(one.data_version)),

@@ -69,6 +69,8 @@ class PipelineResult:
         Of a resolved object.
     deconvolution : str
         How a resolved object was deconvolved, or why it was not; empty of stars.
+    deconvolved_with : str
+        Observation of the star that was the PSF.
     """
 
     pipeline: str
@@ -90,6 +92,7 @@ class PipelineResult:
     false_alarms_expected: float | None
     diameter_arcsec: float | None
     deconvolution: str
+    deconvolved_with: str = ""
 
 
 def read_result(document: Mapping[str, Any], pipeline: str) -> PipelineResult:
@@ -133,6 +136,9 @@ def read_result(document: Mapping[str, Any], pipeline: str) -> PipelineResult:
         false_alarms_expected=number_of(pca.get("false_alarms_expected")),
         diameter_arcsec=number_of(stack.get("diameter_arcsec")),
         deconvolution=_deconvolution(stack) if pipeline == "extended_object" else "",
+        deconvolved_with=text_of(stack.get("psf_observation"))
+        if stack.get("deconvolved") is True
+        else "",
     )
 
 
@@ -161,7 +167,7 @@ def _deconvolution(stack: Mapping[str, Any]) -> str:
         return text_of(stack.get("reason"))
     method = text_of(stack.get("method")).replace("_", "-")
     iterations = integer_of(stack.get("iterations"))
-    return f"{method}, {iterations} iterations, PSF {text_of(stack.get('psf_observation'))}"
+    return f"{method}, {iterations} iterations"
 
 
 def _curve(value: Any) -> Curve | None:

@@ -17,6 +17,7 @@ from roboao_assets.commands import (
     recovery,
     telemetry,
     truth,
+    users,
 )
 from roboao_assets.commands.terminal import console, stop
 from roboao_assets.science.errors import ArchiveError
@@ -31,6 +32,7 @@ for group in (raw, nights, backfills, obscore, operation, explain, telemetry, re
 app.add_typer(library.app, name="psf-library")
 app.add_typer(operation.calib_app, name="calib")
 app.add_typer(astrometry.app, name="astrometry")
+app.add_typer(users.app, name="user")
 
 
 @app.command()

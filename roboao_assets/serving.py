@@ -47,7 +47,7 @@ def serve_until_interrupted(settings: Settings, console: Console, dashboard_only
             if settings.metrics_port:
                 console.print(f"metrics     http://127.0.0.1:{settings.metrics_port}/metrics")
         services.append(_start_dashboard(settings))
-        console.print(f"dashboard   http://127.0.0.1:{settings.dashboard_port}")
+        console.print(f"dashboard   http://{settings.dashboard_address}:{settings.dashboard_port}")
         console.print("Ctrl-C stops all of it.")
         while not stop:
             for service in services:

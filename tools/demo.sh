@@ -24,4 +24,4 @@ echo "== the same night again: only what the library changed is made (PCA, contr
 echo
 echo "Done in $((SECONDS - start)) s."
 echo "The archive: $DEMO/archive/$NIGHT"
-echo "Its pages:   make serve"
+echo "Its pages:   make serve   (once before: make user, the first user of the dashboard)"

@@ -56,3 +56,7 @@ class CatalogueUnavailableError(CatalogueError):
 
 class SettingsError(ArchiveError):
     """A setting is unknown or has a value that cannot be used."""
+
+
+class PasswordError(ArchiveError):
+    """A password that cannot be taken."""

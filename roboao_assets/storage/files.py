@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # The prefix of what is being written: such a file is nobody's product and may be removed.
@@ -50,3 +50,24 @@ def write_bytes_whole(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
     with write_whole(path) as partial:
         partial.write_bytes(content)
+
+
+def write_private_once(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone may read, unless there is one; whole or not at all.
+
+    Of several who do so at the same time one succeeds, and the file of that one stays.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # mkstemp gives the mode 0600 from the first moment on.
+    handle, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, dir=path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(partial, path)
+        _sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -24,6 +24,11 @@ class ArchivePaths:
         """The PSF library: a cube and a table."""
         return self.root / "psf_library.fits"
 
+    @property
+    def cookie_secret(self) -> Path:
+        """What the dashboard signs sessions with; readable by its owner alone."""
+        return self.root / ".dashboard" / "cookie_secret"
+
     def distortion(self, telescope: str, night: str) -> Path:
         """Distortion solution of a telescope's camera from a night on (ECSV)."""
         return self.root / "astrometry" / f"{telescope}_{night}.ecsv"

@@ -8,6 +8,7 @@ or the one that `ROBOAO_CONFIG` names. An unknown key is refused by its name.
 import hashlib
 import json
 import os
+import re
 import tomllib
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -19,6 +20,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     field_serializer,
@@ -321,6 +323,21 @@ class Settings(BaseSettings):
         "", description="Dagster's pages as readers reach them; empty: dagster_port of this machine"
     )
     dashboard_port: int = Field(5006, ge=1, le=65535)
+    dashboard_address: str = Field(
+        "127.0.0.1",
+        pattern=r"^[0-9A-Za-z.:-]+$",
+        description="address the dashboard listens to; others than 127.0.0.1 need the origins",
+    )
+    dashboard_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="host[:port] as browsers name the dashboard, separated by commas"
+    )
+    dashboard_behind_tls_proxy: bool = Field(
+        False, description="a proxy before the dashboard speaks TLS and alone reaches its port"
+    )
+    session_hours: float = Field(12.0, gt=0, le=24 * 31, description="after which a login ends")
+    cookie_secret: SecretStr = Field(
+        SecretStr(""), description="signs the sessions; empty: a file in the archive"
+    )
     metrics_port: int = Field(
         9464, ge=0, le=65535, description="telemetry for Prometheus on 127.0.0.1; 0: none"
     )
@@ -342,6 +359,24 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part)
         return value
+
+    @field_validator("dashboard_origins", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("dashboard_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not re.fullmatch(r"([0-9A-Za-z.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?", origin):
+                raise ValueError(
+                    f"{origin!r} is no origin: give host or host:port, without https:// and "
+                    f"without *"
+                )
+        return tuple(origin.lower() for origin in value)
 
     @field_validator("catalogue_url")
     @classmethod

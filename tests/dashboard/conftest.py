@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from plausible import fill
 from product_tree import write_tree
+from visiting import add_user, let_in
 
 from roboao_assets.storage.catalogue import open_catalogue
 
@@ -36,6 +37,7 @@ def catalogue_url(tmp_path_factory):
     with open_catalogue(url) as catalogue:
         fill(catalogue)
     write_tree(root)
+    add_user(url)
     return url
 
 
@@ -56,7 +58,9 @@ def _start_server(catalogue_url, log, variables):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ROBOAO_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "dashboards.app", "--port", str(port)],
-        env=environment | {"ROBOAO_CATALOGUE_URL": catalogue_url} | variables,
+        env=environment
+        | {"ROBOAO_CATALOGUE_URL": catalogue_url, "ROBOAO_ARCHIVE_ROOT": str(Path(log.name).parent)}
+        | variables,
         cwd=Path(__file__).parents[2],
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -123,8 +127,9 @@ def browser():
 
 @pytest.fixture
 def page(browser, server):
-    """A page of 1280 px that remembers errors of its console and every request."""
+    """A page of an administrator, 1280 px, that remembers its console's errors and requests."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    let_in(context, server)
     page = context.new_page()
     page.complaints, page.asked = [], []
     page.on(

@@ -39,11 +39,11 @@ BAD_VALUES = (None, "text", 3, True, [], [1], {}, {"status": []}, float("nan"), 
 
 @pytest.fixture(scope="module")
 def night(catalogue):
-    return collect_night(catalogue, NIGHT)
+    return collect_night(catalogue, NIGHT, None)
 
 
 def test_nights_are_newest_first(catalogue):
-    nights = collect_nights(catalogue)
+    nights = collect_nights(catalogue, None)
     assert [n.night for n in nights] == [NIGHT, EARLIER_NIGHT]
     assert (nights[0].observations, nights[0].done, nights[0].failed) == (7, 6, 1)
 
@@ -61,18 +61,18 @@ def test_night_holds_its_observations_in_time_order(night):
 
 
 def test_night_tells_what_failed_of_itself(catalogue):
-    earlier = collect_night(catalogue, EARLIER_NIGHT)
+    earlier = collect_night(catalogue, EARLIER_NIGHT, None)
     reason = "4 dark files of mode 9 were found and 10 are needed"
     assert earlier.failures == (Remark(product="calibration", reason=reason, failures=1),)
 
 
 def test_unknown_night_and_observation_are_none(catalogue):
-    assert collect_night(catalogue, "19990101") is None
-    assert collect_observation(catalogue, "nothing") is None
+    assert collect_night(catalogue, "19990101", None) is None
+    assert collect_observation(catalogue, "nothing", None) is None
 
 
 def test_observation_tells_its_measurements(catalogue):
-    observation, keys = collect_observation(catalogue, observation_id(TARGETS[1]))
+    observation, keys = collect_observation(catalogue, observation_id(TARGETS[1]), None)
     assert observation.state == "done"
     assert observation.classification == "high_flux"
     result = observation.results[0]

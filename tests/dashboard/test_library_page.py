@@ -4,12 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from visiting import add_user, let_in
 
+from dashboards.access import Access, AccessError, Visitor
 from dashboards.library_changes import ChangeWish, change_library
 from dashboards.library_collect import LibrarySource
+from dashboards.source import CatalogueSource
 from roboao_assets.pipelines.candidate_preview import candidate_preview
 from roboao_assets.pipelines.sky_picture import Sky
-from roboao_assets.storage.catalogue import new_observation, open_catalogue
+from roboao_assets.storage.catalogue import User, new_observation, open_catalogue
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.psf_candidates import preview_key, section_of
 from roboao_assets.storage.psf_library import (
@@ -102,12 +105,12 @@ def wish(action, observation):
 def test_a_change_is_in_the_library_its_history_and_the_catalogue(archive, url):
     source = LibrarySource(archive)
     assert [star.obs_name for star in source.get().stars] == [OLD]
-    assert "added" in change_library(url, archive, wish("add", SINGLE))
+    assert "added" in change(url, archive, wish("add", SINGLE))
     assert [star.obs_name for star in source.get().stars] == [OLD, SINGLE]
-    assert source.get().history[0].by == "dashboard"
+    assert source.get().history[0].by == "duev"
     with open_catalogue(url) as catalogue:
         assert catalogue.night(NIGHT)["psf_lib"][section_of(SINGLE)[8:]]["in_lib"] is True
-    change_library(url, archive, wish("remove", SINGLE))
+    change(url, archive, wish("remove", SINGLE))
     with open_catalogue(url) as catalogue:
         assert catalogue.night(NIGHT)["psf_lib"][section_of(SINGLE)[8:]]["in_lib"] is False
     assert [c.action for c in source.get().history] == ["removed", "added", "added"]
@@ -126,7 +129,7 @@ def test_a_change_is_in_the_library_its_history_and_the_catalogue(archive, url):
 def test_what_cannot_be_is_refused_with_a_sentence(archive, url, action, observation, sentence):
     before = archive.psf_library.read_bytes()
     with pytest.raises(PsfLibraryError, match=sentence):
-        change_library(url, archive, wish(action, observation))
+        change(url, archive, wish(action, observation))
     assert archive.psf_library.read_bytes() == before
 
 
@@ -134,16 +137,37 @@ def test_a_candidate_that_is_not_what_was_looked_at_is_refused(archive, url):
     other = make_entry(SINGLE, "another frame")
     write_psf_candidate(archive.psf_candidate(NIGHT, SINGLE, "fits"), other)
     with pytest.raises(PsfLibraryError, match="is not the one that the catalogue knows"):
-        change_library(url, archive, wish("add", SINGLE))
+        change(url, archive, wish("add", SINGLE))
+
+
+ADMIN_VISITOR = Visitor(
+    user=User(name="duev", password_hash="", programs="all", stamp=""), login="one"
+)
+
+
+def change(url, archive, wished, visitor=ADMIN_VISITOR):
+    access = Access(CatalogueSource(url))
+    return change_library(url, archive, wished, visitor, access)
+
+
+@pytest.mark.parametrize("programs", [(), ("4",), ("4", "24")])
+def test_who_does_not_see_everything_may_not_change_it(archive, url, programs):
+    before = archive.psf_library.read_bytes()
+    user = User(name="law", password_hash="", programs=programs, stamp="")
+    with pytest.raises(AccessError, match="law may not change the PSF library"):
+        change(url, archive, wish("add", SINGLE), Visitor(user=user, login="two"))
+    assert archive.psf_library.read_bytes() == before
 
 
 @pytest.fixture
 def library_server(start_server, archive, url):
+    add_user(url)
     return start_server(url, ROBOAO_ARCHIVE_ROOT=str(archive.root))
 
 
 @pytest.mark.browser
 def test_a_candidate_is_looked_at_added_and_removed(page, library_server, archive):
+    let_in(page.context, library_server)
     page.goto(library_server)
     page.get_by_role("link", name="PSF library").click()
     cards = page.locator(".candidates .card")
@@ -170,7 +194,7 @@ def test_a_candidate_is_looked_at_added_and_removed(page, library_server, archiv
     page.locator(".stars .card", has_text=SCRIPT).wait_for()
     assert "in library" in cards.nth(1).inner_text()
     assert "for <b>tests" in page.locator("table.history tbody tr").first.inner_text()
-    assert "dashboard" in page.locator("table.history tbody tr").first.inner_text()
+    assert "admin" in page.locator("table.history tbody tr").first.inner_text()
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / "psf-library.png", full_page=True)
 

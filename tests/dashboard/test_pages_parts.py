@@ -2,14 +2,13 @@
 
 import io
 import re
-import urllib.error
-import urllib.request
 from html.parser import HTMLParser
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from PIL import Image
 from plausible import NIGHT, SCRIPT_NAME, TARGETS, observation_id
+from visiting import logged_in
 
 from dashboards import links, markup, plot
 from dashboards.collect import collect_night, collect_observation, read_observation
@@ -51,7 +50,7 @@ def check(html):
 
 @pytest.fixture(scope="module")
 def night(catalogue):
-    return collect_night(catalogue, NIGHT)
+    return collect_night(catalogue, NIGHT, None)
 
 
 def test_night_markup_is_well_formed_and_escaped(night):
@@ -67,7 +66,7 @@ def test_night_markup_is_well_formed_and_escaped(night):
 
 def test_observation_markup_is_well_formed_and_escaped(catalogue):
     for target in TARGETS:
-        observation, keys = collect_observation(catalogue, observation_id(target))
+        observation, keys = collect_observation(catalogue, observation_id(target), None)
         cards = [(key, *value) for key, value in observation.header.items()]
         html = (
             markup.observation_head(observation)
@@ -85,7 +84,7 @@ def test_observation_markup_is_well_formed_and_escaped(catalogue):
 
 
 def test_every_picture_is_shown_once(catalogue):
-    observation, keys = collect_observation(catalogue, observation_id(TARGETS[3]))
+    observation, keys = collect_observation(catalogue, observation_id(TARGETS[3]), None)
     pipelines = [*(r.pipeline for r in observation.results), None]
     shown = "".join(markup.observation_pictures(observation, keys, p) for p in pipelines)
     assert shown.count("<img") == len(keys) == 10
@@ -159,15 +158,13 @@ def picture_key():
     return f"{observation_id(TARGETS[0])}/bright_star/full"
 
 
-def fetch(url):
-    try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            return answer.status, dict(answer.headers), answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, dict(error.headers), error.read()
+@pytest.fixture(scope="module")
+def fetch(server):
+    client = logged_in(server)
+    return lambda url: client.ask(url.removeprefix(server))
 
 
-def test_picture_is_served_as_it_is_in_the_catalogue(server, catalogue, picture_key):
+def test_picture_is_served_as_it_is_in_the_catalogue(server, fetch, catalogue, picture_key):
     status, headers, body = fetch(server + links.image_url(picture_key))
     assert (status, headers["Content-Type"]) == (200, "image/png")
     assert body == catalogue.image(picture_key)
@@ -175,7 +172,7 @@ def test_picture_is_served_as_it_is_in_the_catalogue(server, catalogue, picture_
     assert headers["Etag"]
 
 
-def test_thumbnail_is_small_and_kept_by_the_browser(server, picture_key):
+def test_thumbnail_is_small_and_kept_by_the_browser(server, fetch, picture_key):
     url = server + links.image_url(picture_key, width_px=360, version="7")
     status, headers, body = fetch(url)
     assert (status, headers["Content-Type"]) == (200, "image/webp")
@@ -196,7 +193,9 @@ def test_thumbnail_is_small_and_kept_by_the_browser(server, picture_key):
         ("key=nothing&width=-1", 400, b""),
     ],
 )
-def test_pictures_that_are_not_there_are_answered_with_a_sentence(server, query, status, words):
+def test_pictures_that_are_not_there_are_answered_with_a_sentence(
+    server, fetch, query, status, words
+):
     found, headers, body = fetch(f"{server}/image?{query}")
     assert found == status
     assert words in body

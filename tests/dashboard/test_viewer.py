@@ -2,8 +2,6 @@
 
 import os
 import re
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
@@ -24,6 +22,7 @@ from product_tree import (
     star_image,
     write_tree,
 )
+from visiting import Client, add_user, logged_in
 
 from dashboards.frame_quality import plot_frame_quality, read_frame_quality
 from dashboards.links import file_url, observation_url
@@ -40,6 +39,7 @@ from dashboards.viewer_compute import (
     shade,
 )
 from dashboards.viewer_images import ImageStore, image_titles
+from roboao_assets.storage.catalogue import open_catalogue
 from roboao_assets.storage.fits_products import ProductError
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.served_files import observation_files
@@ -193,26 +193,41 @@ def test_the_viewer_without_a_browser(files, store):
         assert "No image" in Viewer(store, {}, executor).panel().object
 
 
-def ask(server, query, **headers):
-    request = urllib.request.Request(f"{server}/file?{urlencode(query)}", headers=headers)
-    try:
-        with urllib.request.urlopen(request) as answer:
-            return answer.status, answer.read(), answer.headers
-    except urllib.error.HTTPError as error:
-        return error.code, error.read(), error.headers
+@pytest.fixture(scope="module")
+def client(server):
+    return logged_in(server)
 
 
-def test_a_file_comes_whole_in_parts_and_not_twice(server):
+def ask(client, query, **headers):
+    status, headers, body = client.ask(f"/file?{urlencode(query)}", headers=headers)
+    return status, body, headers
+
+
+def test_whose_files_one_may_have(server, client, catalogue_url):
+    """Also of those that are distributed: a stranger's request is that of a file that is not."""
     query = {"observation": OBSERVATION, "name": STACK}
-    status, content, headers = ask(server, query)
+    add_user(catalogue_url, "hers", ["24.1"])
+    add_user(catalogue_url, "his", ["24"])
+    hers, his, stranger = logged_in(server, "hers"), logged_in(server, "his"), Client(server)
+    with open_catalogue(catalogue_url) as catalogue:
+        for distributed, statuses in ((True, (200, 404, 404)), (False, (404, 404, 404))):
+            catalogue.set_distributed(OBSERVATION, distributed)
+            asked = [ask(who, query) for who in (hers, his, stranger)]
+            assert tuple(answer[0] for answer in asked) == statuses
+            assert all(b"SIMPLE" not in body for status, body, _ in asked if status != 200)
+    assert ask(client, query)[0] == 200
+
+
+def test_a_file_comes_whole_in_parts_and_not_twice(client):
+    query = {"observation": OBSERVATION, "name": STACK}
+    status, content, headers = ask(client, query)
     assert status == 200
     assert content[:6] == b"SIMPLE"
     assert headers["Content-Disposition"] == "attachment; filename*=UTF-8''100p.fits"
-    assert ask(server, query, Range="bytes=100-199")[:2] == (206, content[100:200])
-    assert ask(server, query, **{"If-None-Match": headers["Etag"]})[0] == 304
-    request = urllib.request.Request(server + file_url(OBSERVATION, STACK), method="HEAD")
-    with urllib.request.urlopen(request) as answer:
-        assert int(answer.headers["Content-Length"]) == len(content)
+    assert ask(client, query, Range="bytes=100-199")[:2] == (206, content[100:200])
+    assert ask(client, query, **{"If-None-Match": headers["Etag"]})[0] == 304
+    status, headers, body = client.ask(file_url(OBSERVATION, STACK), method="HEAD")
+    assert (status, int(headers["Content-Length"]), body) == (200, len(content), b"")
 
 
 @pytest.mark.parametrize(
@@ -233,8 +248,8 @@ def test_a_file_comes_whole_in_parts_and_not_twice(server):
         ("y" * 30_000, STACK, 400),
     ],
 )
-def test_hostile_names_lead_nowhere(server, observation, name, expected):
-    status, content, headers = ask(server, {"observation": observation, "name": name})
+def test_hostile_names_lead_nowhere(client, observation, name, expected):
+    status, content, headers = ask(client, {"observation": observation, "name": name})
     assert status == expected
     assert SECRET.encode() not in content
     assert b"<script>" not in content

@@ -494,19 +494,6 @@ def test_claims(catalogue):
         catalogue.claim(ID, "bright_star", "", 60.0)
 
 
-def test_users(catalogue):
-    assert catalogue.users() == []
-    catalogue.put_user("duev", "$hash$", ["4", "24.1"])
-    catalogue.put_user("admin", "$other$", "all")
-    assert [user["_id"] for user in catalogue.users()] == ["admin", "duev"]
-    catalogue.put_user("duev", "$new$", ["4"])
-    user = catalogue.user("duev")
-    assert (user["password"], user["programs"]) == ("$new$", ["4"])
-    assert catalogue.remove_user("duev") is True
-    assert catalogue.remove_user("duev") is False
-    assert catalogue.user("duev") is None
-
-
 def test_access_follows_the_programs_pi(catalogue):
     catalogue.register_observation(document_of(program_pi=["duev", "law"]))
     catalogue.register_observation(document_of(OTHER))
@@ -528,7 +515,8 @@ def test_read_only_reads_and_refuses_to_write(registered, catalogue_url):
             lambda: reader.publish_night("20160925", "calib", {}),
             lambda: reader.put_image("key", b"", night="20160925"),
             lambda: reader.claim(ID, "bright_star", "one", 1.0),
-            lambda: reader.put_user("x", "y", "all"),
+            lambda: reader.users.add("x", "y", "all"),
+            lambda: reader.users.remove("x"),
         ):
             with pytest.raises(CatalogueError, match="reading only"):
                 write()

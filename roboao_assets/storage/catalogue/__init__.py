@@ -27,8 +27,9 @@ from roboao_assets.storage.catalogue.documents import (
 )
 from roboao_assets.storage.catalogue.home import open_catalogue
 from roboao_assets.storage.catalogue.interface import Catalogue
-from roboao_assets.storage.catalogue.query import SORT_FIELDS, Cone, ObservationQuery
+from roboao_assets.storage.catalogue.query import SORT_FIELDS, Cone, ObservationQuery, Reader
 from roboao_assets.storage.catalogue.requests import AskedStage, RequestBook, WorkRequest
+from roboao_assets.storage.catalogue.users import User, UserBook, is_login
 
 __all__ = [
     "FAINT_CLASSES",
@@ -40,8 +41,12 @@ __all__ = [
     "Cone",
     "NightSummary",
     "ObservationQuery",
+    "Reader",
     "RequestBook",
+    "User",
+    "UserBook",
     "WorkRequest",
+    "is_login",
     "is_made",
     "leading_pipeline",
     "new_observation",

@@ -152,8 +152,8 @@ class DocumentHome(ABC):
         """Return (id, right ascension, declination) (rad) of matches, sorted."""
 
     @abstractmethod
-    def _night_rows(self) -> Iterable[NightSummary]:
-        """Return the nights of the observations."""
+    def _night_rows(self, conditions: Sequence[Condition]) -> Iterable[NightSummary]:
+        """Return the nights of the observations that meet the conditions."""
 
     @abstractmethod
     def _night_seeing(self) -> Iterable[tuple[str, Any]]:

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from roboao_assets.science.errors import CatalogueError
-from roboao_assets.storage.catalogue.base import NIGHTS, OBJECTS, USERS, DocumentHome, NightSummary
+from roboao_assets.storage.catalogue.base import NIGHTS, OBJECTS, DocumentHome, NightSummary
 from roboao_assets.storage.catalogue.change import MISSING, Change, keyed
 from roboao_assets.storage.catalogue.documents import PIPELINES, status_path
-from roboao_assets.storage.catalogue.query import ObservationQuery, night_bounds
+from roboao_assets.storage.catalogue.query import ObservationQuery, Reader, night_bounds
 from roboao_assets.storage.catalogue.requests import RequestBook
+from roboao_assets.storage.catalogue.users import UserBook
 from roboao_assets.storage.catalogue.values import at_path, now_utc, plain
 
 # What a raw file says of its observation, and nobody else: renewed when it is read again.
@@ -213,6 +214,11 @@ class Catalogue(DocumentHome):
         """What was asked to be made again, and the history."""
         return RequestBook(self)
 
+    @property
+    def users(self) -> UserBook:
+        """Who may look at the archive, and at which programs."""
+        return UserBook(self)
+
     def nights_without(self, section: str) -> list[str]:
         """Return the nights whose document has no such section, oldest first."""
         return self._nights_without(section)
@@ -337,10 +343,17 @@ class Catalogue(DocumentHome):
         """Return a night's document, None if there is none."""
         return self._get(NIGHTS, night)
 
-    def nights(self) -> list[NightSummary]:
-        """Return every night that has an observation or a document, newest first."""
-        rows = {row.night: row for row in self._night_rows()}
+    def nights(self, reader: Reader | None = None) -> list[NightSummary]:
+        """Return every night that has an observation or a document, newest first.
+
+        For a `reader` only the nights of observations that they may see are there, and only
+        those observations are counted.
+        """
+        conditions = () if reader is None else reader.conditions()
+        rows = {row.night: row for row in self._night_rows(conditions)}
         for night, seeing_median in self._night_seeing():
+            if reader is not None and night not in rows:
+                continue
             row = rows.get(night) or NightSummary(
                 night=night, observations=0, seeing_median=None, done=0, failed=0
             )
@@ -461,45 +474,6 @@ class Catalogue(DocumentHome):
         """Give a claim back; True if `owner` held it."""
         self._check_writable()
         return self._release(f"{subject}|{product}", owner)
-
-    # -- users -------------------------------------------------------------------------------
-
-    def user(self, login: str) -> dict[str, Any] | None:
-        """Return a user's document, None if there is none."""
-        return self._get(USERS, login)
-
-    def users(self) -> list[dict[str, Any]]:
-        """Return every user's document, by login."""
-        return self._all(USERS)
-
-    def put_user(self, login: str, password_hash: str, programs: Sequence[str] | str) -> None:
-        """Enter a user, or change one.
-
-        Parameters
-        ----------
-        login : str
-        password_hash : str
-            Kept as given; never a password.
-        programs : sequence of str or "all"
-        """
-        self._check_writable()
-        if not login:
-            raise CatalogueError("a user has a login; it was empty")
-        if isinstance(programs, str) and programs != "all":
-            raise CatalogueError(f"a user's programs are a list or 'all'; got {programs!r}")
-        change = Change(
-            assign={
-                "password": plain(password_hash),
-                "programs": plain(programs),
-                "last_modified": now_utc(),
-            }
-        )
-        self._update(USERS, login, change, upsert=True)
-
-    def remove_user(self, login: str) -> bool:
-        """Remove a user; True if there was one."""
-        self._check_writable()
-        return self._delete(USERS, login)
 
     # -- shared work -------------------------------------------------------------------------
 

@@ -336,14 +336,14 @@ class MongoCatalogue(Catalogue):
                 for document in cursor
             ]
 
-    def _night_rows(self) -> Iterable[NightSummary]:
+    def _night_rows(self, conditions: Sequence[q.Condition]) -> Iterable[NightSummary]:
         # Counted here and not by $group: FerretDB has no conditional sums.
         rows: dict[str, dict[str, Any]] = {}
         projection = {"_id": 0, **{_path(field): 1 for field in _NIGHT_FIELDS}}
+        dated = {"date_utc": {"$gte": datetime(1, 1, 1, tzinfo=UTC)}}
+        selected = {"$and": [dated, _compile_all(conditions)]} if conditions else dated
         with self._translated("listing nights"):
-            for document in self._collection(OBJECTS).find(
-                {"date_utc": {"$gte": datetime(1, 1, 1, tzinfo=UTC)}}, projection
-            ):
+            for document in self._collection(OBJECTS).find(selected, projection):
                 night = f"{document['date_utc']:%Y%m%d}"
                 row = rows.setdefault(
                     night, {"observations": 0, "seeing_median": None, "done": 0, "failed": 0}

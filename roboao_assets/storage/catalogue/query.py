@@ -130,6 +130,29 @@ Condition = OneOf | Holds | Contains | Between | IsTrue | RedoAsked | AnyOf
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reader:
+    """Somebody who may see the distributed observations of some programs, and nothing else.
+
+    Attributes
+    ----------
+    login : str
+        Sees the programs of which they are a principal investigator as well.
+    programs : tuple of str
+        Each means the program of exactly this number: 24 is not 24.1.
+    """
+
+    login: str
+    programs: tuple[str, ...]
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """Return the conditions that an observation meets which the reader may see."""
+        # 24.10 is not the number 24.1.
+        stored = (v for name in self.programs for v in _as_stored(name) if str(v) == name)
+        own = OneOf("program", tuple(stored)), Holds("program_pi", self.login)
+        return IsTrue("distributed", True), AnyOf(own)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObservationQuery:
     """What is asked of the observations; every condition given must be met.
 
@@ -163,6 +186,8 @@ class ObservationQuery:
         Login among the principal investigators of the program.
     force_redo : bool or None
         An operator asked for a product to be redone, or not.
+    reader : Reader or None
+        Only what this reader may see; None: everything.
     sort : (str, bool)
         A name in `SORT_FIELDS` and whether it ascends; ties are broken by id. A missing value
         comes before all others in ascending order. ``separation`` needs a cone.
@@ -197,6 +222,7 @@ class ObservationQuery:
     distributed: bool | None = None
     program_pi: str | None = None
     force_redo: bool | None = None
+    reader: Reader | None = None
     sort: tuple[str, bool] = ("date_utc", True)
     skip: int = 0
     limit: int = 0
@@ -316,6 +342,8 @@ class ObservationQuery:
             yield Holds("program_pi", self.program_pi)
         if self.force_redo is not None:
             yield RedoAsked(self.force_redo)
+        if self.reader is not None:
+            yield from self.reader.conditions()
 
     def _cone_box(self) -> Iterable[Condition]:
         if self.cone is None:

@@ -312,15 +312,17 @@ class SqliteCatalogue(Catalogue):
                 f"SELECT id, ra_rad, dec_rad FROM objects WHERE {where} {_order(sort)}", values
             ).fetchall()
 
-    def _night_rows(self) -> Iterable[NightSummary]:
+    def _night_rows(self, conditions: Sequence[q.Condition]) -> Iterable[NightSummary]:
+        where, values = _compile_all(conditions)
         with self._reading("listing nights") as connection:
             rows = connection.execute(
-                """SELECT night, count(*), max(seeing_median),
+                f"""SELECT night, count(*), max(seeing_median),
                     sum(bright_star_done OR extended_object_done),
                     sum(NOT bright_star_done AND NOT extended_object_done
                         AND (coalesce(bright_star_retries, 0) > 0
                             OR coalesce(extended_object_retries, 0) > 0))
-                FROM objects WHERE night IS NOT NULL GROUP BY night"""
+                FROM objects WHERE night IS NOT NULL AND ({where}) GROUP BY night""",
+                values,
             ).fetchall()
         return [
             NightSummary(night=night, observations=count, seeing_median=seeing, done=done, failed=f)
