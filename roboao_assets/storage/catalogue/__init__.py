@@ -27,13 +27,26 @@ from roboao_assets.storage.catalogue.documents import (
 )
 from roboao_assets.storage.catalogue.home import open_catalogue
 from roboao_assets.storage.catalogue.interface import Catalogue
-from roboao_assets.storage.catalogue.query import SORT_FIELDS, Cone, ObservationQuery
+from roboao_assets.storage.catalogue.query import Cone, ObservationQuery, Visibility
 from roboao_assets.storage.catalogue.requests import AskedStage, RequestBook, WorkRequest
+from roboao_assets.storage.catalogue.search_fields import (
+    CONTRAST_PIPELINES,
+    CONTRAST_SEPARATIONS_ARCSEC,
+    SEARCHED_PRODUCTS,
+    SORT_FIELDS,
+    contrast_field,
+    contrast_key,
+    made_field,
+    value_of,
+)
 
 __all__ = [
+    "CONTRAST_PIPELINES",
+    "CONTRAST_SEPARATIONS_ARCSEC",
     "FAINT_CLASSES",
     "NIGHTS",
     "PIPELINES",
+    "SEARCHED_PRODUCTS",
     "SORT_FIELDS",
     "AskedStage",
     "Catalogue",
@@ -41,9 +54,13 @@ __all__ = [
     "NightSummary",
     "ObservationQuery",
     "RequestBook",
+    "Visibility",
     "WorkRequest",
+    "contrast_field",
+    "contrast_key",
     "is_made",
     "leading_pipeline",
+    "made_field",
     "new_observation",
     "night_of",
     "open_catalogue",
@@ -53,4 +70,5 @@ __all__ = [
     "wanted_again",
     "ran_on",
     "skip_reason",
+    "value_of",
 ]
