@@ -24,7 +24,7 @@ from roboao_assets.storage.catalogue import (
     Catalogue,
     Cone,
     ObservationQuery,
-    Visibility,
+    Reader,
     contrast_key,
     new_observation,
     open_catalogue,
@@ -130,7 +130,7 @@ def _pages(page: Callable[..., Any], one_percent: str) -> dict[str, Callable[[Ca
         "seeing_nearest": (0.8, 1.9),
         "elevation_deg": (30.0, 89.0),
     }
-    user = Visibility(programs=("7", "24"), login="law")
+    user = Reader(programs=("7", "24"), login="law")
     return {
         "page: everything": page(),
         "page: the last of everything": page(skip=OBSERVATIONS - 50),
@@ -155,8 +155,8 @@ def _pages(page: Callable[..., Any], one_percent: str) -> dict[str, Callable[[Ca
         "page: whole sky as a cone": page(cone=Cone(120.0, 20.0, 180.0)),
         "page: five broad ranges": page(**broad),
         "page: five broad ranges in the cone": page(**broad, cone=wide),
-        "page: what a user may see": page(visible_to=user),
-        "page: a user, broad ranges in the cone": page(**broad, cone=wide, visible_to=user),
+        "page: what a user may see": page(reader=user),
+        "page: a user, broad ranges in the cone": page(**broad, cone=wide, reader=user),
     }
 
 

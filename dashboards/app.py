@@ -5,7 +5,8 @@ It has no login yet, so it listens to this machine alone (127.0.0.1).
 
 import argparse
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
 
 import panel as pn
 from bokeh.server.server import Server
@@ -15,6 +16,9 @@ from dashboards.files import FileHandler, FileStore
 from dashboards.images import ImageHandler, PictureStore
 from dashboards.library_collect import LibrarySource
 from dashboards.library_page import library_page
+from dashboards.name_resolver import NameResolver
+from dashboards.search_exports import ExportHandler
+from dashboards.search_page import search_page
 from dashboards.source import CatalogueSource
 from dashboards.viewer import Viewers
 from dashboards.viewer_images import ImageStore
@@ -50,6 +54,7 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
     dagster_url = settings.dagster_url.rstrip("/") or f"http://{ADDRESS}:{settings.dagster_port}"
     executor = ThreadPoolExecutor(_PICTURE_THREADS, thread_name_prefix="pictures")
     viewers = Viewers(paths=paths, store=ImageStore(), executor=executor)
+    resolver = NameResolver()
     pn.config.theme = "dark"  # type: ignore[misc]
     return pn.io.server.get_server(
         {
@@ -57,6 +62,7 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
             "/": lambda: pages.nights_page(source),
             "/night": lambda: pages.night_page(source),
             "/observation": lambda: pages.observation_page(source, viewers, dagster_url),
+            "/search": lambda: search_page(source, executor, resolver),
             "/psf-library": lambda: library_page(source, library, url, executor),
         },
         port=port,
@@ -66,11 +72,25 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
         show=show,
         start=False,
         verbose=False,
-        extra_patterns=[
-            ("/image", ImageHandler, {"store": PictureStore(source), "executor": executor}),
-            ("/file", FileHandler, {"store": FileStore(source, paths), "executor": executor}),
-        ],
+        extra_patterns=_plain_addresses(source, paths, executor, resolver),
     )
+
+
+def _plain_addresses(
+    source: CatalogueSource, paths: ArchivePaths, executor: Executor, resolver: NameResolver
+) -> list[tuple[str, type, dict[str, Any]]]:
+    """Addresses that are no pages: pictures, files, tables."""
+    search = {
+        "source": source,
+        "executor": executor,
+        "resolver": resolver,
+        "reader_of": lambda request: None,
+    }
+    return [
+        ("/image", ImageHandler, {"store": PictureStore(source), "executor": executor}),
+        ("/file", FileHandler, {"store": FileStore(source, paths), "executor": executor}),
+        ("/search/table", ExportHandler, search),
+    ]
 
 
 def serve(settings: Settings, port: int | None = None, *, show: bool = False) -> None:

@@ -27,7 +27,7 @@ from roboao_assets.storage.catalogue.documents import (
 )
 from roboao_assets.storage.catalogue.home import open_catalogue
 from roboao_assets.storage.catalogue.interface import Catalogue
-from roboao_assets.storage.catalogue.query import Cone, ObservationQuery, Visibility
+from roboao_assets.storage.catalogue.query import Cone, ObservationQuery, Reader
 from roboao_assets.storage.catalogue.requests import AskedStage, RequestBook, WorkRequest
 from roboao_assets.storage.catalogue.search_fields import (
     CONTRAST_PIPELINES,
@@ -53,8 +53,8 @@ __all__ = [
     "Cone",
     "NightSummary",
     "ObservationQuery",
+    "Reader",
     "RequestBook",
-    "Visibility",
     "WorkRequest",
     "contrast_field",
     "contrast_key",

@@ -51,43 +51,26 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visibility:
-    """Which observations somebody may see; a search finds no other.
-
-    An observation is seen if its program is one of `programs` or `login` is among the
-    program's principal investigators, and, with `distributed_only`, if it is marked distributed.
+class Reader:
+    """Somebody who may see the distributed observations of some programs, and nothing else.
 
     Attributes
     ----------
-    programs : tuple of str or None
-        A whole number stands for the program and its parts, as in the original archive: 24
-        covers 24 and 24.1, while 24.1 covers itself alone. None: every program.
     login : str
-        Empty: of nobody who could be a principal investigator.
-    distributed_only : bool
+        Sees the programs of which they are a principal investigator as well.
+    programs : tuple of str
+        Each means the program of exactly this number: 24 is not 24.1.
     """
 
-    programs: tuple[str, ...] | None = ()
-    login: str = ""
-    distributed_only: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant: it must never show more than it should."""
-        programs = self.programs
-        if programs is not None and (
-            isinstance(programs, str) or not all(isinstance(item, str) for item in programs)
-        ):
-            raise CatalogueError(f"programs that may be seen are texts; they were {programs!r}")
+    login: str
+    programs: tuple[str, ...]
 
     def conditions(self) -> tuple[Condition, ...]:
-        """Return the conditions that must all be met."""
-        terms: list[Condition] = []
-        if self.programs is not None:
-            own = [c for program in self.programs for c in _program_conditions(program)]
-            terms.append(AnyOf((*own, *([Holds("program_pi", self.login)] if self.login else []))))
-        if self.distributed_only:
-            terms.append(IsTrue("distributed", True))
-        return tuple(terms)
+        """Return the conditions that an observation meets which the reader may see."""
+        # 24.10 is not the number 24.1.
+        stored = (v for name in self.programs for v in _as_stored(name) if str(v) == name)
+        own = OneOf("program", tuple(stored)), Holds("program_pi", self.login)
+        return IsTrue("distributed", True), AnyOf(own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +99,8 @@ class ObservationQuery:
         Right ascension, declination, radius (degrees).
     magnitude, exposure_s, seeing_median, seeing_nearest, strehl, azimuth_deg, elevation_deg : \
 (float or None, float or None) or None
-        Seeing in arcsec, Strehl ratio in percent.
+        Seeing in arcsec, Strehl ratio in percent. An azimuth from 350 to 10 degrees goes
+        through north; any other range the wrong way round matches nothing.
     contrast_mag : (float or None, float or None) or None
         Of the contrast curve at `contrast_separation_arcsec`, which is one of
         `CONTRAST_SEPARATIONS_ARCSEC`.
@@ -132,8 +116,8 @@ class ObservationQuery:
         Marked distributed, or not.
     program_pi : str or None
         Login among the principal investigators of the program.
-    visible_to : Visibility or None
-        Who asks; None: somebody who may see everything.
+    reader : Reader or None
+        Only what this reader may see; None: everything.
     force_redo : bool or None
         An operator asked for a product to be redone, or not.
     sort : (str, bool)
@@ -177,7 +161,7 @@ class ObservationQuery:
     distributed: bool | None = None
     program_pi: str | None = None
     force_redo: bool | None = None
-    visible_to: Visibility | None = None
+    reader: Reader | None = None
     sort: tuple[str, bool] = ("date_utc", True)
     skip: int = 0
     limit: int = 0
@@ -218,7 +202,7 @@ class ObservationQuery:
         """Return the conditions that must all be met; of a cone, the box that holds it."""
         return tuple(
             [
-                *(self.visible_to.conditions() if self.visible_to else ()),
+                *(self.reader.conditions() if self.reader is not None else ()),
                 *self._choice_conditions(),
                 *self._interval_conditions(),
                 *self._state_conditions(),
@@ -273,11 +257,11 @@ class ObservationQuery:
             ("seeing_median", self.seeing_median),
             ("seeing_nearest", self.seeing_nearest),
             (f"{self.pipeline}_strehl", self.strehl),
-            ("azimuth_rad", _radians(self.azimuth_deg)),
             ("elevation_rad", _radians(self.elevation_deg)),
         ):
             if interval is not None and interval != (None, None):
                 yield Between(field, *interval)
+        yield from self._azimuth_condition()
         if self.contrast_mag is not None and self.contrast_mag != (None, None):
             field = contrast_field(self.pipeline, self.contrast_separation_arcsec)
             yield Between(field, *self.contrast_mag)
@@ -303,6 +287,13 @@ class ObservationQuery:
             yield Holds("program_pi", self.program_pi)
         if self.force_redo is not None:
             yield RedoAsked(self.force_redo)
+
+    def _azimuth_condition(self) -> Iterable[Condition]:
+        low, high = _radians(self.azimuth_deg) or (None, None)
+        if low is not None and high is not None and low > high:
+            yield AnyOf((Between("azimuth_rad", low, None), Between("azimuth_rad", None, high)))
+        elif (low, high) != (None, None):
+            yield Between("azimuth_rad", low, high)
 
     def _check_contrast(self) -> None:
         asked = self.contrast_mag is not None or self.sort[0] == "contrast"
