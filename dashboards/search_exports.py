@@ -103,7 +103,7 @@ def export_columns(pipeline: str) -> tuple[ExportColumn, ...]:
         _C("name", "name", "unicodeChar", "meta.id;src"),
         _C("date_utc", "date_utc", "unicodeChar", "time.start;obs.exposure", convert=_iso),
         _C("program", "program", "unicodeChar", "meta.id;obs.proposal", convert=str),
-        _C("filter", "filter", "unicodeChar", "instr.filter"),
+        _C("filter", "filter", "unicodeChar", "meta.id;instr.filter"),
         _C("exposure_s", "exposure_s", "double", "time.duration;obs.exposure", "s"),
         _C("magnitude", "magnitude", "double", "phot.mag", "mag"),
         _C("ra_deg", "ra_rad", "double", "pos.eq.ra;meta.main", "deg", convert=math.degrees),
@@ -145,7 +145,7 @@ def csv_text(columns: Sequence[ExportColumn], rows: Iterable[tuple]) -> str:
 def votable_bytes(
     columns: Sequence[ExportColumn], rows: Sequence[tuple], *, cut: bool, pipeline: str
 ) -> bytes:
-    """Return a table as VOTable 1.4, with units and UCDs.
+    """Return a table as VOTable 1.3, with units and UCDs.
 
     Parameters
     ----------
@@ -158,7 +158,8 @@ def votable_bytes(
     import numpy as np
     from astropy.io.votable import tree
 
-    votable = tree.VOTableFile(version="1.4")
+    # Of 1.4 astropy knows no percent.
+    votable = tree.VOTableFile(version="1.3")
     resource = tree.Resource(type="results")
     votable.resources.append(resource)
     resource.infos.append(tree.Info(name="QUERY_STATUS", value="OVERFLOW" if cut else "OK"))
@@ -221,9 +222,12 @@ class ExportHandler(RequestHandler):
         if kind not in FORMATS:
             self._explain(400, f"Say as what: format={' or format='.join(FORMATS)}.")
             return
+        form, wrong = read_form(arguments)
+        if wrong:
+            self._explain(400, f"This cannot be searched for: {'; '.join(wrong)}.")
+            return
         reader = self._reader_of(self)
         try:
-            form = read_form(arguments)
             content, cut = await asyncio.get_running_loop().run_in_executor(
                 self._executor, self._table, kind, form, reader
             )

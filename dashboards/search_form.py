@@ -130,20 +130,22 @@ class SearchForm(param.Parameterized):
 FIELDS = tuple(name for name in SearchForm.param if name != "name")
 
 
-def read_form(arguments: Mapping[str, Sequence[bytes]]) -> SearchForm:
-    """Return the form that an address fills in.
+def read_form(arguments: Mapping[str, Sequence[bytes]]) -> tuple[SearchForm, tuple[str, ...]]:
+    """Return the form that an address fills in, and what is wrong with the address.
 
     Parameters
     ----------
     arguments : mapping of str to sequence of bytes
         Of the address. A choice of several may be given as several arguments.
 
-    Raises
-    ------
-    SearchFormError
-        An argument is none of the form, or too long.
+    Returns
+    -------
+    form : SearchForm
+    wrong : tuple of str
+        Sentences, of fields that the form has not or that are too long; they are left empty.
     """
-    values, wrong = {}, []
+    values: dict[str, str] = {}
+    wrong: list[str] = []
     for name, given in arguments.items():
         if name not in FIELDS:
             wrong.append(f"the search has no field {shown(name)}; docs/search.md lists them")
@@ -155,9 +157,7 @@ def read_form(arguments: Mapping[str, Sequence[bytes]]) -> SearchForm:
             )
             continue
         values[name] = text
-    if wrong:
-        raise SearchFormError(wrong[:10])
-    return SearchForm(**values)
+    return SearchForm(**values), tuple(wrong[:10])
 
 
 def make_query(

@@ -38,12 +38,9 @@ def search_page(
     reader : Reader or None
         Who looks, if they may not see everything.
     """
-    try:
-        form = read_form(pn.state.session_args)
-    except SearchFormError as error:
-        form, found = SearchForm(), _html(markup.wrong_form(error.sentences))
-    else:
-        found = _html(markup.LOADING)
+    form, wrong = read_form(pn.state.session_args)
+    found = _html(markup.wrong_form(wrong) if wrong else markup.LOADING)
+    if not wrong:
         pn.state.onload(_searching(source, executor, resolver, reader, form, found))
     body = pn.Column(_html(markup.search_form(form)), found, sizing_mode="stretch_width")
     return build_page(_TITLE, body)

@@ -1,5 +1,6 @@
 """Positions and radii as astronomers write them, as degrees."""
 
+import math
 import re
 import warnings
 
@@ -7,7 +8,7 @@ from roboao_assets.science.errors import ArchiveError
 
 RADIUS_UNITS = {"arcsec": 1 / 3600, "arcmin": 1 / 60, "deg": 1.0}
 _MOST_CHARACTERS = 40
-_NUMBER = re.compile(r"[+-]?(?:\d{1,12}\.?\d{0,20}|\.\d{1,20})(?:[eE][+-]?\d{1,2})?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d{1,12}\.?\d{0,20}|\.\d{1,20})(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _SEXAGESIMAL = re.compile(
     r"(?P<sign>[+-]?)\s*(?P<first>\d{1,3})\s*(?P<one>[:hd°\s])\s*(?P<second>\d{1,2})"
     r"(?:\s*(?P<two>[:m'′\s])\s*(?P<third>\d{1,2}(?:\.\d{0,12})?)\s*(?P<three>[s\"″]?)|\s*[m'′]?)",
@@ -27,7 +28,7 @@ def number_in(text: str, name: str) -> float:
     PositionError
         If the text is anything else.
     """
-    if not _NUMBER.fullmatch(text.strip()):
+    if not _NUMBER.fullmatch(text.strip()) or not math.isfinite(float(text)):
         raise PositionError(f"{name} is a number such as 1.5; it was {shown(text)}")
     return float(text)
 
