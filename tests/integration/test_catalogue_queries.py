@@ -1,6 +1,7 @@
 """Searches in both homes against a plain statement of what each condition means."""
 
 import math
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -548,3 +549,50 @@ def test_sqlite_uses_its_indexes(tmp_path):
                 values,
             )
             assert word in " ".join(row[3] for row in plan)
+
+
+def _stages(plan):
+    """The names of a plan's stages, from the outermost inwards."""
+    inner = [plan.get("inputStage"), *plan.get("inputStages", [])]
+    return [plan.get("stage"), *(name for stage in inner if stage for name in _stages(stage))]
+
+
+@pytest.mark.mongodb
+def test_mongodb_uses_its_indexes(mongodb_url):
+    """No search of the search page reads every document, says the server's own `explain`."""
+    if not os.environ.get("ROBOAO_TEST_MONGODB"):
+        pytest.skip(
+            "ROBOAO_TEST_MONGODB names no MongoDB server: FerretDB's SQLite backend filters in "
+            "memory, so whether MongoDB's indexes are used is NOT TESTED"
+        )
+    from roboao_assets.storage.catalogue.mongodb_conditions import compile_all, has_value, order
+
+    newest = ("date_utc", False)
+    with open_catalogue(mongodb_url) as catalogue:
+        for document in DOCUMENTS:
+            catalogue.register_observation(document)
+        for query in (
+            ObservationQuery(sort=newest),
+            ObservationQuery(text="yrsa", sort=newest),
+            ObservationQuery(names=("HD_1",), sort=newest),
+            ObservationQuery(programs=("24",), subprograms=True, sort=newest),
+            ObservationQuery(nights=("20160925",), sort=newest),
+            ObservationQuery(filters=("Si",), sort=newest),
+            ObservationQuery(cone=Cone(10.0, 45.0, 0.1), sort=newest),
+            ObservationQuery(magnitude=(12.0, None), sort=("magnitude", True)),
+            ObservationQuery(exposure_s=(60.0, None), sort=("exposure_s", True)),
+            ObservationQuery(seeing_median=(1.2, None), sort=("seeing_median", True)),
+            ObservationQuery(seeing_nearest=(1.2, None), sort=("seeing_nearest", True)),
+            ObservationQuery(azimuth_deg=(90.0, 180.0), sort=("azimuth_deg", True)),
+            ObservationQuery(elevation_deg=(60.0, None), sort=("elevation_deg", True)),
+            ObservationQuery(strehl=(10.0, None), sort=("strehl", False)),
+            ObservationQuery(contrast_mag=(4.0, None), sort=("contrast", False)),
+            ObservationQuery(has_candidates=True, sort=newest),
+            ObservationQuery(reader=Reader(login="law", programs=("24",)), sort=newest),
+        ):
+            sort = (query.sort_field, query.sort[1])
+            wanted = {"$and": [compile_all(query.conditions()), has_value(sort[0], True)]}
+            cursor = catalogue._collection("objects").find(wanted, sort=order(sort), limit=50)
+            stages = _stages(cursor.explain()["queryPlanner"]["winningPlan"])
+            assert "IXSCAN" in stages, (query, stages)
+            assert "COLLSCAN" not in stages, (query, stages)
