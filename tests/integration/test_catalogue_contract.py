@@ -351,9 +351,9 @@ def test_documents_with_missing_fields_are_read_and_searched(catalogue):
     ):
         assert [d["_id"] for d in catalogue.find_observations(query)] == [ID]
     assert [d["_id"] for d in catalogue.find_observations(ObservationQuery())] == [
+        ID,
         "bare",
         "odd",
-        ID,
     ]
     assert [n.night for n in catalogue.nights()] == ["20160925"]
     assert night_of({"_id": "bare"}) is None
