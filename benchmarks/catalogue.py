@@ -20,9 +20,12 @@ import numpy as np
 from benchmarks.report import PartResult, table
 from benchmarks.rows import Goal, Options, Row
 from roboao_assets.storage.catalogue import (
+    CONTRAST_SEPARATIONS_ARCSEC,
     Catalogue,
     Cone,
     ObservationQuery,
+    Reader,
+    contrast_key,
     new_observation,
     open_catalogue,
 )
@@ -56,13 +59,20 @@ def documents(count: int, per_night: int = PER_NIGHT) -> Iterator[dict[str, Any]
             elevation_deg=float(rng.uniform(30, 90)),
             header_cards=cards,
         )
-        document["seeing"] |= {"median": 1.3, "mean": 1.4, "nearest": [utc, 1.2]}
+        nearest = [utc, float(rng.uniform(0.8, 2.0))]
+        document["seeing"] |= {"median": 1.3, "mean": 1.4, "nearest": nearest}
+        document["distributed"]["status"] = number % 3 != 0
         curve = rng.uniform(0, 8, (2, 40)).tolist()
         document["pipelined"]["bright_star"] = {
             "status": {"done": number % 10 != 0, "retries": number % 10 == 0},
             "classified_as": "high_flux",
             "strehl": {"ratio_percent": float(rng.gamma(4, 2)), "flag": "OK"},
-            "pca": {"contrast_curve": curve},
+            "pca": {
+                "status": {"done": number % 10 != 0},
+                "contrast_curve": curve,
+                "candidates": [{"snr": 6.0}] if number % 25 == 0 else [],
+                **{contrast_key(s): float(rng.uniform(1, 7)) for s in CONTRAST_SEPARATIONS_ARCSEC},
+            },
         }
         yield document
 
@@ -76,6 +86,12 @@ def searches(count: int) -> dict[str, Callable[[Catalogue], Any]]:
     def find(**conditions: Any) -> Callable[[Catalogue], Any]:
         query = ObservationQuery(**{"limit": 50, "summary_only": True, **conditions})
         return lambda catalogue: catalogue.find_observations(query)
+
+    def page(**conditions: Any) -> Callable[[Catalogue], Any]:
+        """As the search page does: the first 50, and how many there are."""
+        newest = {"limit": 50, "summary_only": True, "sort": ("date_utc", False)}
+        query = ObservationQuery(**{**newest, **conditions})
+        return lambda catalogue: catalogue.find_page(query)[1]
 
     def count_of(**conditions: Any) -> Callable[[Catalogue], Any]:
         query = ObservationQuery(**conditions)
@@ -96,9 +112,51 @@ def searches(count: int) -> dict[str, Callable[[Catalogue], Any]]:
         ),
         "one program, page 10": find(programs=("7",), skip=450),
         "redo asked": find(force_redo=True),
+        **_pages(page, one_percent),
         "count, name contains": count_of(name_contains=one_percent),
         "count, magnitude range": count_of(magnitude=(9.0, 10.0)),
         "count, cone of 1 degree": count_of(cone=cone),
+    }
+
+
+def _pages(page: Callable[..., Any], one_percent: str) -> dict[str, Callable[[Catalogue], Any]]:
+    """Return what the search page asks: a page of 50 and the number of all, in one."""
+    wide = Cone(120.0, 20.0, 60.0)
+    half_year = (START + timedelta(days=60), START + timedelta(days=180))
+    broad = {
+        "strehl": (2.0, 30.0),
+        "magnitude": (8.0, 16.0),
+        "exposure_s": (30.0, 120.0),
+        "seeing_nearest": (0.8, 1.9),
+        "elevation_deg": (30.0, 89.0),
+    }
+    user = Reader(programs=("7", "24"), login="law")
+    return {
+        "page: everything": page(),
+        "page: the last of everything": page(skip=OBSERVATIONS - 50),
+        "page: everything, by Strehl, missing last": page(sort=("strehl", True)),
+        "page: everything, by name": page(sort=("name", True)),
+        "page: name or id contains": page(text=one_percent),
+        "page: name or id contains, all do": page(text="koi"),
+        "page: name or id contains, other than ASCII": page(text="ü"),
+        "page: name or id is": page(text="KOI77", text_exact=True),
+        "page: program with its parts": page(programs=("7",), subprograms=True),
+        "page: half a year": page(date_from=half_year[0], date_to=half_year[1]),
+        "page: filter": page(filters=("Si",)),
+        "page: seeing": page(seeing_nearest=(None, 1.0), sort=("seeing_nearest", True)),
+        "page: azimuth and elevation": page(azimuth_deg=(90, 180), elevation_deg=(60, None)),
+        "page: flag and class": page(flags=("OK",), classified_as=("high_flux",)),
+        'page: contrast at 1"': page(contrast_mag=(6.0, None), sort=("contrast", False)),
+        "page: candidate companions": page(has_candidates=True),
+        "page: products": page(products_made=("bright_star", "bright_star.pca"), distributed=True),
+        "page: cone of 30 arcsec": page(cone=Cone(120.0, 20.0, 30 / 3600)),
+        "page: cone of 60 degrees, by separation": page(cone=wide, sort=("separation", True)),
+        "page: cone of 60 degrees, by time": page(cone=wide),
+        "page: whole sky as a cone": page(cone=Cone(120.0, 20.0, 180.0)),
+        "page: five broad ranges": page(**broad),
+        "page: five broad ranges in the cone": page(**broad, cone=wide),
+        "page: what a user may see": page(reader=user),
+        "page: a user, broad ranges in the cone": page(**broad, cone=wide, reader=user),
     }
 
 

@@ -19,6 +19,9 @@ from dashboards.library_collect import LibrarySource
 from dashboards.library_page import LibraryChanger, library_page
 from dashboards.login_page import NO_USER, LoginHandler, LogoutHandler
 from dashboards.logins import LoginDesk
+from dashboards.name_resolver import NameResolver
+from dashboards.search_exports import ExportHandler
+from dashboards.search_page import search_page
 from dashboards.sessions import Sessions, derived_secret, has_users, read_secret
 from dashboards.source import CatalogueSource
 from dashboards.viewer import Viewers
@@ -106,20 +109,24 @@ def _routes(
     executor = ThreadPoolExecutor(_PICTURE_THREADS, thread_name_prefix="pictures")
     changer = LibraryChanger(url, access, executor)
     viewers = Viewers(paths=paths, store=ImageStore(), executor=executor)
+    resolver = NameResolver()
     dagster_url = settings.dagster_url.rstrip("/") or f"http://127.0.0.1:{settings.dagster_port}"
     routes = {
         # Functions proper: Panel takes any other callable for a pane of its value.
         "/": lambda: pages.nights_page(source),
         "/night": lambda: pages.night_page(source, access),
         "/observation": lambda: pages.observation_page(source, access, viewers, dagster_url),
+        "/search": lambda: search_page(source, executor, resolver),
         "/psf-library": lambda: library_page(source, library, changer),
     }
     pictures = {"store": PictureStore(source), "access": access, "executor": executor}
     files = {"store": FileStore(source, paths), "access": access, "executor": executor}
+    tables = {"source": source, "executor": executor, "resolver": resolver}
     desk = LoginDesk(source, url)
     return routes, [
         ("/image", ImageHandler, pictures),
         ("/file", FileHandler, files),
+        ("/search/table", ExportHandler, tables),
         (LOGIN_URL, LoginHandler, {"source": source, "desk": desk, "sessions": sessions}),
         (LOGOUT_URL, LogoutHandler, {"sessions": sessions}),
     ]

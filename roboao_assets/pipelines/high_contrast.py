@@ -29,6 +29,7 @@ from roboao_assets.science.high_contrast import (
     contrast_curve,
     detect_candidates,
 )
+from roboao_assets.storage.catalogue import CONTRAST_SEPARATIONS_ARCSEC, contrast_key
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole
 from roboao_assets.storage.fits_cards import Card
 from roboao_assets.storage.fits_products import provenance_cards, write_image
@@ -135,7 +136,7 @@ def make_contrast_curve(ctx: ObservationContext, kind: StackKind) -> StageOutcom
         f"{kind.pipeline}.pca",
         {
             "contrast_curve": [curve.separation_arcsec.tolist(), curve.contrast_mag.tolist()],
-            "contrast_1_arcsec_mag": at_summary if np.isfinite(at_summary) else None,
+            **_contrasts(curve),
             "contrast": {
                 "inputs": inputs,
                 **product_record(paths.root, identity, [text, table]),
@@ -331,6 +332,12 @@ def _curve_text(curve: ContrastCurve) -> str:
         for separation, magnitude in zip(curve.separation_arcsec, curve.contrast_mag, strict=True)
     ]
     return "\n".join(rows) + "\n"
+
+
+def _contrasts(curve: ContrastCurve) -> dict[str, float | None]:
+    """The contrast at the separations that can be searched; None outside the curve."""
+    found = {contrast_key(s): contrast_at(curve, s) for s in CONTRAST_SEPARATIONS_ARCSEC}
+    return {key: value if np.isfinite(value) else None for key, value in found.items()}
 
 
 def _curve_table(curve: ContrastCurve) -> str:

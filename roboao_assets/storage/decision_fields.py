@@ -12,6 +12,10 @@ from enum import StrEnum
 from typing import Any
 
 from roboao_assets.storage.catalogue.documents import product, program_of
+from roboao_assets.storage.catalogue.search_fields import (
+    CONTRAST_SEPARATIONS_ARCSEC,
+    contrast_key,
+)
 from roboao_assets.storage.catalogue.values import at_path
 
 LIBRARY_REFERENCES = "library.references"
@@ -58,7 +62,10 @@ _MEASURED = {
     "strehl.halo_arcsec": (_N, "halo radius (arcsec)"),
     "strehl.fwhm_arcsec": (_N, "FWHM (arcsec)"),
     "strehl.flag": (_T, "OK or BAD?"),
-    "pca.contrast_1_arcsec_mag": (_N, "contrast at 1 arcsec (mag)"),
+    **{
+        f"pca.{contrast_key(separation)}": (_N, f"contrast at {separation:g} arcsec (mag)")
+        for separation in CONTRAST_SEPARATIONS_ARCSEC
+    },
 }
 _OF_PIPELINE = {
     "bright_star": {

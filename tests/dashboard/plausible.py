@@ -13,7 +13,12 @@ from roboao_assets.pipelines.residual_pictures import (
     residual_preview,
     snr_map_preview,
 )
-from roboao_assets.storage.catalogue import Catalogue, new_observation
+from roboao_assets.storage.catalogue import (
+    CONTRAST_SEPARATIONS_ARCSEC,
+    Catalogue,
+    contrast_key,
+    new_observation,
+)
 from roboao_assets.storage.raw_names import parse_exposure_name
 
 NIGHT, EARLIER_NIGHT = "20170607", "20170606"
@@ -188,6 +193,10 @@ def _publish_pipeline(
         others = [t for t in TARGETS if t is not target][:5]
         curve = {
             "contrast_curve": [SEPARATION, contrast],
+            **{
+                contrast_key(at): float(np.interp(at, SEPARATION, contrast, right=np.nan))
+                for at in CONTRAST_SEPARATIONS_ARCSEC
+            },
             "candidates": list(CANDIDATES),
             "snr_threshold": 5.0,
             "false_alarms_expected": 0.012,

@@ -351,9 +351,9 @@ def test_documents_with_missing_fields_are_read_and_searched(catalogue):
     ):
         assert [d["_id"] for d in catalogue.find_observations(query)] == [ID]
     assert [d["_id"] for d in catalogue.find_observations(ObservationQuery())] == [
+        ID,
         "bare",
         "odd",
-        ID,
     ]
     assert [n.night for n in catalogue.nights()] == ["20160925"]
     assert night_of({"_id": "bare"}) is None
@@ -625,3 +625,36 @@ class TestOpening:
         connection.close()
         with pytest.raises(CatalogueError, match="99"):
             open_catalogue(f"sqlite:///{tmp_path}/later.sqlite")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_catalogue_of_an_older_version_is_brought_to_this_one(tmp_path, version):
+    """Documents that were registered before are found by fields that are searched since."""
+    import sqlite3
+
+    url = f"sqlite:///{tmp_path}/older.sqlite"
+    pca = {"candidates": [{"snr": 6.0}], "contrast_1_arcsec_mag": 5.5}
+    with open_catalogue(url) as catalogue:
+        catalogue.register_observation({"_id": "a", "pipelined": {"bright_star": {"pca": pca}}})
+        catalogue.register_observation({"_id": "b", "name": "Yrsa", "pipelined": {}})
+    connection = sqlite3.connect(tmp_path / "older.sqlite")
+    connection.executescript(
+        f"""CREATE TEMP TABLE kept AS SELECT id, document FROM objects;
+        DROP TABLE objects;
+        CREATE TABLE objects (id TEXT PRIMARY KEY NOT NULL,
+            name GENERATED ALWAYS AS (json_extract(document, '$.name')) STORED,
+            document TEXT NOT NULL CHECK (json_valid(document)));
+        INSERT INTO objects (id, document) SELECT id, document FROM kept;
+        CREATE INDEX objects_0 ON objects (name);
+        {"DROP TABLE requests; DROP TABLE history;" if version == 1 else ""}
+        PRAGMA user_version = {version};"""
+    )
+    connection.close()
+    with open_catalogue(url) as catalogue:
+        for query, found in (
+            (ObservationQuery(has_candidates=True), ["a"]),
+            (ObservationQuery(contrast_mag=(5.0, None)), ["a"]),
+            (ObservationQuery(names=("Yrsa",)), ["b"]),
+        ):
+            assert [d["_id"] for d in catalogue.find_observations(query)] == found
+        assert catalogue.requests.history("a") == []

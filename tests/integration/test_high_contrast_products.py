@@ -138,8 +138,16 @@ def test_products_of_the_curve(settings, outcomes, small_observations, kind):
         assert table.meta["sigma"] == 5.0
         record = product(document_of(settings, name), f"{kind.pipeline}.pca")
         np.testing.assert_allclose(record["contrast_curve"][1], table["contrast_mag"])
-        at_one = np.interp(1.0, table["separation_arcsec"], table["contrast_mag"])
-        assert record["contrast_1_arcsec_mag"] == pytest.approx(at_one)
+        first, last = table["separation_arcsec"][[0, -1]]
+        for key, separation in {
+            "contrast_0_2_arcsec_mag": 0.2,
+            "contrast_0_5_arcsec_mag": 0.5,
+            "contrast_1_arcsec_mag": 1.0,
+            "contrast_2_arcsec_mag": 2.0,
+        }.items():
+            at = np.interp(separation, table["separation_arcsec"], table["contrast_mag"])
+            inside = first <= separation <= last
+            assert record[key] == (pytest.approx(at) if inside else None)
 
 
 def test_pictures_are_in_the_archive_and_in_the_catalogue(settings, outcomes, small_observations):

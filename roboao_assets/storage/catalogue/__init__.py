@@ -27,14 +27,27 @@ from roboao_assets.storage.catalogue.documents import (
 )
 from roboao_assets.storage.catalogue.home import open_catalogue
 from roboao_assets.storage.catalogue.interface import Catalogue
-from roboao_assets.storage.catalogue.query import SORT_FIELDS, Cone, ObservationQuery, Reader
+from roboao_assets.storage.catalogue.query import Cone, ObservationQuery, Reader
 from roboao_assets.storage.catalogue.requests import AskedStage, RequestBook, WorkRequest
+from roboao_assets.storage.catalogue.search_fields import (
+    CONTRAST_PIPELINES,
+    CONTRAST_SEPARATIONS_ARCSEC,
+    SEARCHED_PRODUCTS,
+    SORT_FIELDS,
+    contrast_field,
+    contrast_key,
+    made_field,
+    value_of,
+)
 from roboao_assets.storage.catalogue.users import User, UserBook, is_login
 
 __all__ = [
+    "CONTRAST_PIPELINES",
+    "CONTRAST_SEPARATIONS_ARCSEC",
     "FAINT_CLASSES",
     "NIGHTS",
     "PIPELINES",
+    "SEARCHED_PRODUCTS",
     "SORT_FIELDS",
     "AskedStage",
     "Catalogue",
@@ -46,9 +59,12 @@ __all__ = [
     "User",
     "UserBook",
     "WorkRequest",
+    "contrast_field",
+    "contrast_key",
     "is_login",
     "is_made",
     "leading_pipeline",
+    "made_field",
     "new_observation",
     "night_of",
     "open_catalogue",
@@ -58,4 +74,5 @@ __all__ = [
     "wanted_again",
     "ran_on",
     "skip_reason",
+    "value_of",
 ]

@@ -7,7 +7,8 @@ from typing import Any, Self
 
 from roboao_assets.science.errors import CatalogueError
 from roboao_assets.storage.catalogue.change import Change
-from roboao_assets.storage.catalogue.query import Condition
+from roboao_assets.storage.catalogue.conditions import Condition
+from roboao_assets.storage.catalogue.query import Cone
 
 OBJECTS, NIGHTS, USERS = "objects", "aux", "users"
 REQUESTS, HISTORY = "requests", "history"
@@ -140,16 +141,29 @@ class DocumentHome(ABC):
         skip: int,
         limit: int,
         summary_only: bool,
-    ) -> list[dict[str, Any]]: ...
+    ) -> list[dict[str, Any]]:
+        """Return documents, sorted by a field; what has no value of its kind comes last."""
+
+    @abstractmethod
+    def _select_fields(
+        self,
+        conditions: Sequence[Condition],
+        *,
+        fields: Sequence[str],
+        sort: tuple[str, bool],
+        skip: int,
+        limit: int,
+    ) -> list[tuple[Any, ...]]:
+        """Return fields (of `FIELD_PATHS`) alone: of a list its length, None for what is not."""
 
     @abstractmethod
     def _count(self, conditions: Sequence[Condition]) -> int: ...
 
     @abstractmethod
-    def _positions(
-        self, conditions: Sequence[Condition], sort: tuple[str, bool]
-    ) -> Iterable[tuple[str, Any, Any]]:
-        """Return (id, right ascension, declination) (rad) of matches, sorted."""
+    def _inside(
+        self, conditions: Sequence[Condition], cone: Cone, sort: tuple[str, bool]
+    ) -> Sequence[str]:
+        """Return the ids of matches inside a cone, sorted by a field or by `separation`."""
 
     @abstractmethod
     def _night_rows(self, conditions: Sequence[Condition]) -> Iterable[NightSummary]:

@@ -4,16 +4,16 @@ The meaning of every method is stated once, here. A home only keeps documents: i
 reads, selects and changes them atomically (`base.DocumentHome`).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from roboao_assets.science.errors import CatalogueError
-from roboao_assets.storage.catalogue.base import NIGHTS, OBJECTS, DocumentHome, NightSummary
+from roboao_assets.storage.catalogue.base import NIGHTS, OBJECTS, NightSummary
 from roboao_assets.storage.catalogue.change import MISSING, Change, keyed
 from roboao_assets.storage.catalogue.documents import PIPELINES, status_path
-from roboao_assets.storage.catalogue.query import ObservationQuery, Reader, night_bounds
+from roboao_assets.storage.catalogue.query import Reader, night_bounds
 from roboao_assets.storage.catalogue.requests import RequestBook
+from roboao_assets.storage.catalogue.searches import ObservationSearches
 from roboao_assets.storage.catalogue.users import UserBook
 from roboao_assets.storage.catalogue.values import at_path, now_utc, plain
 
@@ -48,7 +48,7 @@ _PREVIEW_RESERVED_KEYS = {
 }
 
 
-class Catalogue(DocumentHome):
+class Catalogue(ObservationSearches):
     """The catalogue of an archive; get one from `open_catalogue`.
 
     Documents are given and returned as dicts with aware UTC times in whole milliseconds; what
@@ -317,26 +317,6 @@ class Catalogue(DocumentHome):
         )
         self._change_observation(identifier, change, "setting its raw files")
 
-    def find_observations(self, query: ObservationQuery) -> list[dict[str, Any]]:
-        """Return the documents of the observations that match, sorted and cut as asked."""
-        if query.cone is None:
-            return self._select(
-                query.conditions(),
-                sort=(query.sort_field, query.sort[1]),
-                skip=query.skip,
-                limit=query.limit,
-                summary_only=query.summary_only,
-            )
-        inside = self._inside_cone(query)
-        end = query.skip + query.limit if query.limit else None
-        return self._get_many([i for _, i in inside[query.skip : end]], query.summary_only)
-
-    def count_observations(self, query: ObservationQuery) -> int:
-        """Return how many observations match, whatever `skip` and `limit` say."""
-        if query.cone is None:
-            return self._count(query.conditions())
-        return len(self._inside_cone(query))
-
     # -- nights ------------------------------------------------------------------------------
 
     def night(self, night: str) -> dict[str, Any] | None:
@@ -476,22 +456,6 @@ class Catalogue(DocumentHome):
         return self._release(f"{subject}|{product}", owner)
 
     # -- shared work -------------------------------------------------------------------------
-
-    def _inside_cone(self, query: ObservationQuery) -> list[tuple[float, str]]:
-        """Return (separation, id) of every match, sorted as asked."""
-        sort = query.sort_field, query.sort[1]
-        # The box let through positions that are numbers only.
-        rows = list(self._positions(query.conditions(), sort))
-        angles = query.separations_rad([row[1] for row in rows], [row[2] for row in rows]).tolist()
-        inside = [
-            (angle, row[0])
-            for angle, row in zip(angles, rows, strict=True)
-            if not math.isnan(angle)
-        ]
-        if query.sort[0] == "separation":
-            inside.sort(key=lambda item: item[1])
-            inside.sort(key=lambda item: item[0], reverse=not query.sort[1])
-        return inside
 
     def _product_paths(self, product: str) -> tuple[str, str]:
         pipeline, _, part = product.partition(".")

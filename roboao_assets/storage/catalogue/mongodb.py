@@ -5,6 +5,7 @@ change is one update of one document, which MongoDB carries out atomically; for 
 which does not, `ferretdb` takes turns.
 """
 
+import math
 import os
 import re
 import threading
@@ -21,12 +22,25 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
-from roboao_assets.storage.catalogue import query as q
 from roboao_assets.storage.catalogue.base import HISTORY, NIGHTS, OBJECTS, NightSummary
 from roboao_assets.storage.catalogue.change import Change
+from roboao_assets.storage.catalogue.conditions import Condition
 from roboao_assets.storage.catalogue.documents import BULK_PATHS, PIPELINES
 from roboao_assets.storage.catalogue.ferretdb import Turns, decode_nested, encode_nested
 from roboao_assets.storage.catalogue.interface import Catalogue
+from roboao_assets.storage.catalogue.mongodb_conditions import (
+    compile_all,
+    has_value,
+    order,
+    path_of,
+)
+from roboao_assets.storage.catalogue.query import Cone
+from roboao_assets.storage.catalogue.search_fields import (
+    CONTRAST_PIPELINES,
+    contrast_field,
+    value_of,
+)
+from roboao_assets.storage.catalogue.sky import separation_rad
 from roboao_assets.storage.catalogue.values import at_path, now_utc
 
 DEFAULT_DATABASE = "roboao"
@@ -60,7 +74,14 @@ _INDEXES = {
         ("name",),
         ("program", "date_utc"),
         ("dec_rad", "ra_rad"),
+        ("magnitude",),
+        ("exposure_s",),
+        ("seeing_median",),
+        ("seeing_nearest",),
+        ("azimuth_rad",),
+        ("elevation_rad",),
         *((f"{pipeline}_strehl",) for pipeline in PIPELINES),
+        *((contrast_field(pipeline, 1.0),) for pipeline in CONTRAST_PIPELINES),
     ),
     IMAGES: (("night",), ("observation",)),
     HISTORY: (("subject", "id"),),
@@ -141,7 +162,7 @@ class MongoCatalogue(Catalogue):
 
     def _make_indexes(self) -> None:
         for name, indexes in _INDEXES.items():
-            wanted = [[(_path(field), ASCENDING) for field in fields] for fields in indexes]
+            wanted = [[(path_of(field), ASCENDING) for field in fields] for fields in indexes]
             if not self._missing_indexes(name, wanted):
                 continue
             with self._exclusive(name, "indexes"):
@@ -299,49 +320,94 @@ class MongoCatalogue(Catalogue):
 
     def _select(
         self,
-        conditions: Sequence[q.Condition],
+        conditions: Sequence[Condition],
         *,
         sort: tuple[str, bool],
         skip: int,
         limit: int,
         summary_only: bool,
     ) -> list[dict[str, Any]]:
-        with self._translated("searching observations"):
+        return self._sorted(conditions, _projection(summary_only), sort, skip, limit)
+
+    def _select_fields(
+        self,
+        conditions: Sequence[Condition],
+        *,
+        fields: Sequence[str],
+        sort: tuple[str, bool],
+        skip: int,
+        limit: int,
+    ) -> list[tuple[Any, ...]]:
+        found = self._sorted(conditions, _field_projection(fields), sort, skip, limit)
+        return [tuple(value_of(document, field) for field in fields) for document in found]
+
+    def _sorted(
+        self,
+        conditions: Sequence[Condition],
+        projection: dict[str, int] | None,
+        sort: tuple[str, bool],
+        skip: int,
+        limit: int,
+    ) -> list[dict[str, Any]]:
+        """Search twice where need be: MongoDB puts what has no value first, or by its type."""
+        wanted = compile_all(conditions)
+
+        def find(condition: dict[str, Any], skip: int, limit: int) -> list[dict[str, Any]]:
             cursor = self._collection(OBJECTS).find(
-                _compile_all(conditions),
-                _projection(summary_only),
-                sort=_order(sort),
-                skip=skip,
-                limit=limit,
+                condition, projection, sort=order(sort), skip=skip, limit=limit
             )
             return [self._loaded(document) for document in cursor]
 
-    def _count(self, conditions: Sequence[q.Condition]) -> int:
-        with self._translated("counting observations"):
-            return self._collection(OBJECTS).count_documents(_compile_all(conditions))
-
-    def _positions(
-        self, conditions: Sequence[q.Condition], sort: tuple[str, bool]
-    ) -> Iterable[tuple[str, Any, Any]]:
         with self._translated("searching observations"):
+            if sort[0] == "id":
+                return find(wanted, skip, limit)
+            known, unknown = ({"$and": [wanted, has_value(sort[0], yes)]} for yes in (True, False))
+            found = find(known, skip, limit)
+            if limit and len(found) == limit:
+                return found
+            before = len(found)
+            if skip and not found:
+                before = self._collection(OBJECTS).count_documents(known) - skip
+            rest = limit - len(found) if limit else 0
+            # What has no value is in the order of ids alone.
             cursor = self._collection(OBJECTS).find(
-                _compile_all(conditions), {"coordinates.radec": 1}, sort=_order(sort)
+                unknown, projection, sort=order(("id", True)), skip=max(0, -before), limit=rest
             )
-            return [
-                (
-                    document["_id"],
-                    at_path(document, "coordinates.radec.0"),
-                    at_path(document, "coordinates.radec.1"),
-                )
-                for document in cursor
-            ]
+            return [*found, *(self._loaded(document) for document in cursor)]
 
-    def _night_rows(self, conditions: Sequence[q.Condition]) -> Iterable[NightSummary]:
+    def _count(self, conditions: Sequence[Condition]) -> int:
+        with self._translated("counting observations"):
+            return self._collection(OBJECTS).count_documents(compile_all(conditions))
+
+    def _inside(
+        self, conditions: Sequence[Condition], cone: Cone, sort: tuple[str, bool]
+    ) -> Sequence[str]:
+        by_separation = sort[0] == "separation"
+        rows = self._select_fields(
+            conditions,
+            fields=("id", "ra_rad", "dec_rad"),
+            sort=("id", True) if by_separation else sort,
+            skip=0,
+            limit=0,
+        )
+        ra, dec, radius = (math.radians(value) for value in cone)
+        # The box of the cone let through positions that are numbers only.
+        angles = separation_rad(ra, dec, [row[1] for row in rows], [row[2] for row in rows])
+        inside = [
+            (angle, row[0])
+            for angle, row in zip(angles.tolist(), rows, strict=True)
+            if angle <= radius
+        ]
+        if by_separation:
+            inside.sort(key=lambda item: item[0], reverse=not sort[1])
+        return [identifier for _, identifier in inside]
+
+    def _night_rows(self, conditions: Sequence[Condition]) -> Iterable[NightSummary]:
         # Counted here and not by $group: FerretDB has no conditional sums.
         rows: dict[str, dict[str, Any]] = {}
-        projection = {"_id": 0, **{_path(field): 1 for field in _NIGHT_FIELDS}}
+        projection = {"_id": 0, **{path_of(field): 1 for field in _NIGHT_FIELDS}}
         dated = {"date_utc": {"$gte": datetime(1, 1, 1, tzinfo=UTC)}}
-        selected = {"$and": [dated, _compile_all(conditions)]} if conditions else dated
+        selected = {"$and": [dated, compile_all(conditions)]} if conditions else dated
         with self._translated("listing nights"):
             for document in self._collection(OBJECTS).find(selected, projection):
                 night = f"{document['date_utc']:%Y%m%d}"
@@ -349,7 +415,7 @@ class MongoCatalogue(Catalogue):
                     night, {"observations": 0, "seeing_median": None, "done": 0, "failed": 0}
                 )
                 star, resolved, *retries, seeing = (
-                    at_path(document, _path(f)) for f in _NIGHT_FIELDS[1:]
+                    at_path(document, path_of(f)) for f in _NIGHT_FIELDS[1:]
                 )
                 done = star is True or resolved is True
                 row["observations"] += 1
@@ -416,48 +482,14 @@ def _selected(identifier: str, where: tuple[str, Any] | None) -> dict[str, Any]:
     return {"_id": identifier} | ({} if where is None else {where[0]: where[1]})
 
 
-def _path(field: str) -> str:
-    return q.FIELD_PATHS.get(field, field)
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _field_projection(fields: Iterable[str]) -> dict[str, int]:
+    # A projection knows no places in a list: the list comes whole.
+    return {re.sub(r"(\.\d+)+$", "", path_of(field)): 1 for field in fields}
+
+
 def _projection(summary_only: bool) -> dict[str, int] | None:
     return dict.fromkeys(BULK_PATHS, 0) if summary_only else None
-
-
-def _order(sort: tuple[str, bool]) -> list[tuple[str, int]]:
-    field, ascending = sort
-    order = [(_path(field), ASCENDING if ascending else DESCENDING)]
-    return order if field == "id" else [*order, ("_id", ASCENDING)]
-
-
-def _compile_all(conditions: Iterable[q.Condition]) -> dict[str, Any]:
-    terms = [_compile(condition) for condition in conditions]
-    return {"$and": terms} if terms else {}
-
-
-def _compile(condition: q.Condition) -> dict[str, Any]:
-    term: dict[str, Any]
-    match condition:
-        case q.OneOf(field, values):
-            term = {_path(field): {"$in": list(values)}}
-        case q.Holds(field, value):
-            term = {_path(field): value}
-        case q.Contains(field, text):
-            term = {_path(field): {"$regex": re.escape(text), "$options": "i"}}
-        case q.Between(field, low, high, open_end):
-            bounds = {"$gte": low, "$lt" if open_end else "$lte": high}
-            term = {_path(field): {sign: b for sign, b in bounds.items() if b is not None}}
-        case q.IsTrue(field, wanted):
-            term = {_path(field): True if wanted else {"$ne": True}}
-        case q.RedoAsked(wanted, paths):
-            term = {"$or" if wanted else "$nor": [{path: True} for path in paths]}
-        case q.AnyOf(conditions):
-            terms = [_compile(item) for item in conditions]
-            term = {"$or": terms} if terms else {"_id": {"$in": []}}
-        case _:
-            raise TypeError(f"unknown condition {condition!r}")
-    return term

@@ -1,6 +1,7 @@
 """What one may ask of the observations, and its neutral form for both homes."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from roboao_assets.science.errors import CatalogueError
-from roboao_assets.storage.catalogue.documents import PIPELINES, REDO_PATHS
+from roboao_assets.storage.catalogue.conditions import (
+    AnyOf,
+    Between,
+    Condition,
+    Contains,
+    HasItems,
+    Holds,
+    IsTrue,
+    OneOf,
+    RedoAsked,
+)
+from roboao_assets.storage.catalogue.documents import PIPELINES
+from roboao_assets.storage.catalogue.search_fields import (
+    CONTRAST_PIPELINES,
+    CONTRAST_SEPARATIONS_ARCSEC,
+    SEARCHED_PRODUCTS,
+    SORT_FIELDS,
+    contrast_field,
+    made_field,
+)
 from roboao_assets.storage.catalogue.sky import cone_box, separation_rad
 from roboao_assets.storage.catalogue.values import to_milliseconds
 
@@ -25,108 +45,9 @@ class Cone(NamedTuple):
     radius_deg: float
 
 
-# Every searched field: its name here (a column of the SQLite home) and its place in a document.
-TEXT_FIELDS = {"id": "_id", "name": "name", "filter": "filter"}
-NUMBER_FIELDS = {
-    "exposure_s": "exposure",
-    "magnitude": "magnitude",
-    "seeing_median": "seeing.median",
-    "seeing_nearest": "seeing.nearest.1",
-    "azimuth_rad": "coordinates.azel.0",
-    "elevation_rad": "coordinates.azel.1",
-    "ra_rad": "coordinates.radec.0",
-    "dec_rad": "coordinates.radec.1",
-}
-FLAG_FIELDS = {"distributed": "distributed.status"}
-for _pipeline in PIPELINES:
-    TEXT_FIELDS[f"{_pipeline}_class"] = f"pipelined.{_pipeline}.classified_as"
-    TEXT_FIELDS[f"{_pipeline}_flag"] = f"pipelined.{_pipeline}.strehl.flag"
-    NUMBER_FIELDS[f"{_pipeline}_strehl"] = f"pipelined.{_pipeline}.strehl.ratio_percent"
-    NUMBER_FIELDS[f"{_pipeline}_retries"] = f"pipelined.{_pipeline}.status.retries"
-    FLAG_FIELDS[f"{_pipeline}_done"] = f"pipelined.{_pipeline}.status.done"
-FIELD_PATHS = {
-    **TEXT_FIELDS,
-    **NUMBER_FIELDS,
-    **FLAG_FIELDS,
-    "date_utc": "date_utc",
-    "program": "science_program.program_id",
-    "program_pi": "science_program.program_PI",
-}
-
-# Names by which results are sorted, and the field each means ({} is the query's pipeline).
-SORT_FIELDS = {
-    "date_utc": "date_utc",
-    "id": "id",
-    "name": "name",
-    "program": "program",
-    "filter": "filter",
-    "exposure_s": "exposure_s",
-    "magnitude": "magnitude",
-    "seeing_median": "seeing_median",
-    "seeing_nearest": "seeing_nearest",
-    "azimuth_deg": "azimuth_rad",
-    "elevation_deg": "elevation_rad",
-    "strehl": "{}_strehl",
-    "separation": "",
-}
-
-
-# The neutral conditions: what a home must be able to compile. A missing field meets none of
-# them but `IsTrue(..., False)`.
-class OneOf(NamedTuple):
-    """The field equals one of the values."""
-
-    field: str
-    values: tuple[Any, ...]
-
-
-class Holds(NamedTuple):
-    """The field is a list that holds the value, or is the value."""
-
-    field: str
-    value: Any
-
-
-class Contains(NamedTuple):
-    """The field is a text that contains `text`, whatever the case."""
-
-    field: str
-    text: str
-
-
-class Between(NamedTuple):
-    """The field is of the bounds' type (number or time) and between them.
-
-    None is no bound; both ends belong to the range unless `open_end`.
-    """
-
-    field: str
-    low: Any
-    high: Any
-    open_end: bool = False
-
-
-class IsTrue(NamedTuple):
-    """The field is true; with `wanted` False: is anything but true, or missing."""
-
-    field: str
-    wanted: bool
-
-
-class RedoAsked(NamedTuple):
-    """Some product's `force_redo` is true; with `wanted` False: none is."""
-
-    wanted: bool
-    paths: tuple[str, ...] = REDO_PATHS
-
-
-class AnyOf(NamedTuple):
-    """At least one of the conditions is met."""
-
-    conditions: tuple[Any, ...]
-
-
-Condition = OneOf | Holds | Contains | Between | IsTrue | RedoAsked | AnyOf
+# A text that is looked for is no longer than the longest id.
+_MOST_TEXT = 300
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,34 +84,47 @@ class ObservationQuery:
     ----------
     ids, names, programs, filters, flags, classified_as : tuple of str or None
         One of these; None: any. An empty tuple matches nothing.
+    subprograms : bool
+        Whether a whole number among `programs` means its parts as well: 24 also 24.1.
     nights : tuple of str or None
         UT dates, YYYYMMDD.
     id_contains, name_contains : str
         Text anywhere in the id or name, whatever the case; empty: any.
+    text : str
+        Text anywhere in the id or in the name, or, with `text_exact`, the id or the name.
+    text_exact : bool
     date_from, date_to : datetime or None
         First moment and the moment after the last (aware).
     cone : Cone or None
         Right ascension, declination, radius (degrees).
     magnitude, exposure_s, seeing_median, seeing_nearest, strehl, azimuth_deg, elevation_deg : \
 (float or None, float or None) or None
-        Seeing in arcsec, Strehl ratio in percent.
+        Seeing in arcsec, Strehl ratio in percent. An azimuth from 350 to 10 degrees goes
+        through north; any other range the wrong way round matches nothing.
+    contrast_mag : (float or None, float or None) or None
+        Of the contrast curve at `contrast_separation_arcsec`, which is one of
+        `CONTRAST_SEPARATIONS_ARCSEC`.
+    has_candidates : bool or None
+        Companion candidates were found, or were looked for in vain.
     pipeline : str
-        Whose Strehl ratio, flag and class are meant.
-    pipelines_done : tuple of str
-        Pipelines that must all have run.
+        Whose Strehl ratio, flag, class, contrast and candidates are meant.
+    pipelines_done, products_made : tuple of str
+        Pipelines that must all have run; products (of `SEARCHED_PRODUCTS`) that must all be made.
     pipelines_failed : tuple of str
         Pipelines of which the last attempts at a stack must all have failed.
     distributed : bool or None
         Marked distributed, or not.
     program_pi : str or None
         Login among the principal investigators of the program.
+    reader : Reader or None
+        Only what this reader may see; None: everything.
     force_redo : bool or None
         An operator asked for a product to be redone, or not.
     reader : Reader or None
         Only what this reader may see; None: everything.
     sort : (str, bool)
         A name in `SORT_FIELDS` and whether it ascends; ties are broken by id. A missing value
-        comes before all others in ascending order. ``separation`` needs a cone.
+        comes after all others, whichever way. ``separation`` needs a cone.
     skip, limit : int
         Matches left out at the beginning, and most matches returned (0: all).
     summary_only : bool
@@ -201,10 +135,13 @@ class ObservationQuery:
     names: tuple[str, ...] | None = None
     id_contains: str = ""
     name_contains: str = ""
+    text: str = ""
+    text_exact: bool = False
     nights: tuple[str, ...] | None = None
     date_from: datetime | None = None
     date_to: datetime | None = None
     programs: tuple[str, ...] | None = None
+    subprograms: bool = False
     filters: tuple[str, ...] | None = None
     cone: Cone | None = None
     magnitude: Interval | None = None
@@ -214,11 +151,15 @@ class ObservationQuery:
     strehl: Interval | None = None
     azimuth_deg: Interval | None = None
     elevation_deg: Interval | None = None
+    contrast_mag: Interval | None = None
+    contrast_separation_arcsec: float = 1.0
+    has_candidates: bool | None = None
     pipeline: str = "bright_star"
     flags: tuple[str, ...] | None = None
     classified_as: tuple[str, ...] | None = None
     pipelines_done: tuple[str, ...] = ()
     pipelines_failed: tuple[str, ...] = ()
+    products_made: tuple[str, ...] = ()
     distributed: bool | None = None
     program_pi: str | None = None
     force_redo: bool | None = None
@@ -231,22 +172,12 @@ class ObservationQuery:
     def __post_init__(self) -> None:
         """Refuse a query that cannot be answered, by the name of what is wrong."""
         for item in fields(self):
-            value = getattr(self, item.name)
-            if str(item.type).startswith("tuple[str, ...]") and isinstance(value, str):
-                raise CatalogueError(
-                    f"{item.name} of a query is a tuple of texts; it was the text {value!r}"
-                )
-            if item.type == Interval | None and value is not None:
-                _check_interval(item.name, value)
-            if isinstance(value, datetime):
-                to_milliseconds(value)  # refuses a time without a time zone
+            _check_value(item.name, str(item.type), getattr(self, item.name))
         for pipeline in (self.pipeline, *self.pipelines_done, *self.pipelines_failed):
-            if pipeline not in PIPELINES:
-                raise CatalogueError(
-                    f"there is no pipeline {pipeline!r}; they are {', '.join(PIPELINES)}"
-                )
-        if "\0" in self.id_contains + self.name_contains:
-            raise CatalogueError("a text that is looked for holds no NUL character")
+            _check_choice("pipeline", pipeline, PIPELINES)
+        for made in self.products_made:
+            _check_choice("product that can be searched", made, SEARCHED_PRODUCTS)
+        self._check_contrast()
         if self.sort[0] not in SORT_FIELDS:
             raise CatalogueError(
                 f"results cannot be sorted by {self.sort[0]!r}; choose one of "
@@ -265,12 +196,15 @@ class ObservationQuery:
     def sort_field(self) -> str:
         """The field (a key of `FIELD_PATHS`) results are sorted by."""
         name = self.sort[0]
+        if name == "contrast":
+            return contrast_field(self.pipeline, self.contrast_separation_arcsec)
         return "date_utc" if name == "separation" else SORT_FIELDS[name].format(self.pipeline)
 
     def conditions(self) -> tuple[Condition, ...]:
         """Return the conditions that must all be met; of a cone, the box that holds it."""
         return tuple(
             [
+                *(self.reader.conditions() if self.reader is not None else ()),
                 *self._choice_conditions(),
                 *self._interval_conditions(),
                 *self._state_conditions(),
@@ -303,14 +237,20 @@ class ObservationQuery:
         ):
             if values is not None:
                 yield OneOf(field, tuple(values))
-        if self.programs is not None:
+        if self.programs is not None and self.subprograms:
+            yield AnyOf(tuple(c for name in self.programs for c in _program_conditions(name)))
+        elif self.programs is not None:
             yield OneOf("program", tuple(v for name in self.programs for v in _as_stored(name)))
+        if self.text and self.text_exact:
+            yield AnyOf((OneOf("id", (self.text,)), OneOf("name", (self.text,))))
 
     def _text_conditions(self) -> Iterable[Condition]:
         if self.id_contains:
             yield Contains("id", self.id_contains)
         if self.name_contains:
             yield Contains("name", self.name_contains)
+        if self.text and not self.text_exact:
+            yield AnyOf((Contains("id", self.text), Contains("name", self.text)))
 
     def _interval_conditions(self) -> Iterable[Condition]:
         for field, interval in (
@@ -319,11 +259,14 @@ class ObservationQuery:
             ("seeing_median", self.seeing_median),
             ("seeing_nearest", self.seeing_nearest),
             (f"{self.pipeline}_strehl", self.strehl),
-            ("azimuth_rad", _radians(self.azimuth_deg)),
             ("elevation_rad", _radians(self.elevation_deg)),
         ):
             if interval is not None and interval != (None, None):
                 yield Between(field, *interval)
+        yield from self._azimuth_condition()
+        if self.contrast_mag is not None and self.contrast_mag != (None, None):
+            field = contrast_field(self.pipeline, self.contrast_separation_arcsec)
+            yield Between(field, *self.contrast_mag)
         if self.date_from is not None or self.date_to is not None:
             bounds = (self.date_from, self.date_to)
             low, high = (None if time is None else to_milliseconds(time) for time in bounds)
@@ -333,7 +276,11 @@ class ObservationQuery:
 
     def _state_conditions(self) -> Iterable[Condition]:
         for pipeline in self.pipelines_done:
-            yield IsTrue(f"{pipeline}_done", True)
+            yield IsTrue(made_field(pipeline), True)
+        for made in self.products_made:
+            yield IsTrue(made_field(made), True)
+        if self.has_candidates is not None:
+            yield HasItems(f"{self.pipeline}_candidates", self.has_candidates)
         for pipeline in self.pipelines_failed:
             yield Between(f"{pipeline}_retries", 1, None)
         if self.distributed is not None:
@@ -344,6 +291,27 @@ class ObservationQuery:
             yield RedoAsked(self.force_redo)
         if self.reader is not None:
             yield from self.reader.conditions()
+
+    def _azimuth_condition(self) -> Iterable[Condition]:
+        low, high = _radians(self.azimuth_deg) or (None, None)
+        if low is not None and high is not None and low > high:
+            yield AnyOf((Between("azimuth_rad", low, None), Between("azimuth_rad", None, high)))
+        elif (low, high) != (None, None):
+            yield Between("azimuth_rad", low, high)
+
+    def _check_contrast(self) -> None:
+        asked = self.contrast_mag is not None or self.sort[0] == "contrast"
+        if (asked or self.has_candidates is not None) and self.pipeline not in CONTRAST_PIPELINES:
+            raise CatalogueError(
+                f"contrast and candidates are of the pipelines {', '.join(CONTRAST_PIPELINES)}; "
+                f"{self.pipeline} has none"
+            )
+        if self.contrast_separation_arcsec not in CONTRAST_SEPARATIONS_ARCSEC:
+            known = ", ".join(f"{separation:g}" for separation in CONTRAST_SEPARATIONS_ARCSEC)
+            raise CatalogueError(
+                f"the contrast is kept at {known} arcsec; "
+                f"{self.contrast_separation_arcsec!r} is none of them"
+            )
 
     def _cone_box(self) -> Iterable[Condition]:
         if self.cone is None:
@@ -384,6 +352,52 @@ def _as_stored(program: str) -> tuple[Any, ...]:
     if not math.isfinite(number):
         return (program,)
     return (program, int(number)) if number.is_integer() else (program, number)
+
+
+def _program_conditions(program: str) -> tuple[Condition, ...]:
+    """Return what a program matches: itself, and the parts of a whole number."""
+    itself = OneOf("program", _as_stored(program))
+    if not (program.isascii() and program.isdigit() and len(program) < 10):
+        return (itself,)
+    # "24/" is the first text after all that begin with "24."; numbers are left by hand.
+    parts = Between("program", f"{program}.", f"{program}/", open_end=True)
+    number = float(program)
+    return itself, parts, Between("program", number, number + 1.0, open_end=True)
+
+
+def _check_value(name: str, kind: str, value: Any) -> None:
+    """Refuse a condition's value by its declared type."""
+    if kind.startswith("tuple[str, ...]"):
+        if isinstance(value, str):
+            raise CatalogueError(
+                f"{name} of a query is a tuple of texts; it was the text {value!r}"
+            )
+        for item in value or ():
+            _check_text(name, item)
+    elif isinstance(value, str):
+        _check_text(name, value)
+    elif kind == str(Interval | None) and value is not None:
+        _check_interval(name, value)
+    elif isinstance(value, datetime):
+        to_milliseconds(value)  # refuses a time without a time zone
+
+
+def _check_text(name: str, text: Any) -> None:
+    if not isinstance(text, str):
+        raise CatalogueError(f"{name} of a query is text; it was {text!r:.100}")
+    if "\0" in text:
+        raise CatalogueError(f"{name} of a query holds a NUL character; take it out")
+    if len(text) > _MOST_TEXT:
+        raise CatalogueError(
+            f"{name} of a query has {len(text)} characters; at most {_MOST_TEXT} are looked for"
+        )
+    if _LONE_SURROGATE.search(text):
+        raise CatalogueError(f"{name} of a query is no proper text: {text!r:.100}")
+
+
+def _check_choice(kind: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise CatalogueError(f"there is no {kind} {value!r}; they are {', '.join(known)}")
 
 
 def _radians(interval: Interval | None) -> Interval | None:

@@ -7,15 +7,24 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
-from roboao_assets.storage.catalogue import query as q
 from roboao_assets.storage.catalogue.base import NightSummary
 from roboao_assets.storage.catalogue.change import Change
+from roboao_assets.storage.catalogue.conditions import Condition
 from roboao_assets.storage.catalogue.documents import BULK_PATHS
 from roboao_assets.storage.catalogue.interface import Catalogue
+from roboao_assets.storage.catalogue.query import Cone
+from roboao_assets.storage.catalogue.search_fields import FLAG_FIELDS
+from roboao_assets.storage.catalogue.sqlite_conditions import (
+    add_functions,
+    compile_all,
+    inside_cone,
+    order,
+)
 from roboao_assets.storage.catalogue.sqlite_schema import (
     MIGRATIONS,
     SCHEMA_VERSION,
@@ -116,7 +125,7 @@ class SqliteCatalogue(Catalogue):
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -65536")
-        connection.create_function("holds_text", 2, _holds_text, deterministic=True)
+        add_functions(connection)
         if not self.read_only:
             _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -278,42 +287,63 @@ class SqliteCatalogue(Catalogue):
 
     def _select(
         self,
-        conditions: Sequence[q.Condition],
+        conditions: Sequence[Condition],
         *,
         sort: tuple[str, bool],
         skip: int,
         limit: int,
         summary_only: bool,
     ) -> list[dict[str, Any]]:
-        where, values = _compile_all(conditions)
+        where, values = compile_all(conditions)
         # The ids are cut first: sorting whole documents would carry them all along.
         statement = (
             f"SELECT {_document(summary_only)} FROM objects WHERE rowid IN (SELECT rowid FROM "
-            f"objects WHERE {where} {_order(sort)} LIMIT ? OFFSET ?) {_order(sort)}"
+            f"objects WHERE {where} {order(sort)} LIMIT ? OFFSET ?) {order(sort)}"
         )
         with self._reading("searching observations") as connection:
             rows = connection.execute(statement, (*values, limit or -1, skip)).fetchall()
         return [from_json(text) for (text,) in rows]
 
-    def _count(self, conditions: Sequence[q.Condition]) -> int:
-        where, values = _compile_all(conditions)
+    def _count(self, conditions: Sequence[Condition]) -> int:
+        where, values = compile_all(conditions)
         with self._reading("counting observations") as connection:
             (count,) = connection.execute(
                 f"SELECT count(*) FROM objects WHERE {where}", values
             ).fetchone()
         return count
 
-    def _positions(
-        self, conditions: Sequence[q.Condition], sort: tuple[str, bool]
-    ) -> Iterable[tuple[str, Any, Any]]:
-        where, values = _compile_all(conditions)
+    def _select_fields(
+        self,
+        conditions: Sequence[Condition],
+        *,
+        fields: Sequence[str],
+        sort: tuple[str, bool],
+        skip: int,
+        limit: int,
+    ) -> list[tuple[Any, ...]]:
+        where, values = compile_all(conditions)
+        statement = (
+            f"SELECT {', '.join(fields)} FROM objects WHERE {where} {order(sort)} LIMIT ? OFFSET ?"
+        )
         with self._reading("searching observations") as connection:
-            return connection.execute(
-                f"SELECT id, ra_rad, dec_rad FROM objects WHERE {where} {_order(sort)}", values
-            ).fetchall()
+            rows = connection.execute(statement, (*values, limit or -1, skip)).fetchall()
+        columns = list(zip(*rows, strict=True))
+        for index, field in enumerate(fields if columns else ()):
+            if field in FLAG_FIELDS:
+                columns[index] = tuple(map(bool, columns[index]))
+            elif field == "date_utc":
+                columns[index] = tuple(t and datetime.fromisoformat(t) for t in columns[index])
+        return list(zip(*columns, strict=True))
 
-    def _night_rows(self, conditions: Sequence[q.Condition]) -> Iterable[NightSummary]:
-        where, values = _compile_all(conditions)
+    def _inside(
+        self, conditions: Sequence[Condition], cone: Cone, sort: tuple[str, bool]
+    ) -> Sequence[str]:
+        statement, values = inside_cone(conditions, cone, sort)
+        with self._reading("searching observations") as connection:
+            return [identifier for (identifier,) in connection.execute(statement, values)]
+
+    def _night_rows(self, conditions: Sequence[Condition]) -> Iterable[NightSummary]:
+        where, values = compile_all(conditions)
         with self._reading("listing nights") as connection:
             rows = connection.execute(
                 f"""SELECT night, count(*), max(seeing_median),
@@ -395,59 +425,6 @@ def _document(summary_only: bool) -> str:
     if not summary_only:
         return "document"
     return f"json_remove(document, {', '.join(repr(json_path(path)) for path in BULK_PATHS)})"
-
-
-def _order(sort: tuple[str, bool]) -> str:
-    field, ascending = sort
-    direction = "ASC" if ascending else "DESC"
-    return f"ORDER BY {field} {direction}" if field == "id" else f"ORDER BY {field} {direction}, id"
-
-
-def _compile_all(conditions: Iterable[q.Condition], joint: str = " AND ") -> tuple[str, list[Any]]:
-    terms: list[str] = []
-    values: list[Any] = []
-    for condition in conditions:
-        term, term_values = _compile(condition)
-        terms.append(f"({term})")
-        values.extend(term_values)
-    return joint.join(terms) or ("1" if joint == " AND " else "0"), values
-
-
-def _compile(condition: q.Condition) -> tuple[str, list[Any]]:  # noqa: PLR0911 - a table
-    match condition:
-        case q.OneOf(field, choices):
-            return f"{field} IN (SELECT value FROM json_each(?))", [json.dumps(choices)]
-        case q.Holds(field, value):
-            # A generated column of a JSON list is its text; of a single text, that text.
-            return (
-                f"{field} = ? OR (json_valid({field}) AND json_type({field}) = 'array' AND EXISTS "
-                f"(SELECT 1 FROM json_each({field}) WHERE value = ?))",
-                [value, value],
-            )
-        case q.Contains(field, text):
-            # SQLite's lower() knows the letters of ASCII, and is ten times as fast.
-            if text.isascii():
-                return f"instr(lower({field}), ?)", [text.lower()]
-            return f"holds_text({field}, ?)", [text.lower()]
-        case q.Between(field, low, high, open_end):
-            terms = [f"{field} IS NOT NULL"]
-            edges: list[Any] = []
-            for bound, sign in ((low, ">="), (high, "<" if open_end else "<=")):
-                if bound is not None:
-                    terms.append(f"{field} {sign} ?")
-                    edges.append(date_text(bound) if field == "date_utc" else float(bound))
-            return " AND ".join(terms), edges
-        case q.IsTrue(field, wanted):
-            return (field if wanted else f"NOT {field}"), []
-        case q.RedoAsked(wanted):
-            return ("redo_asked" if wanted else "NOT redo_asked"), []
-        case q.AnyOf(conditions):
-            return _compile_all(conditions, " OR ")
-    raise TypeError(f"unknown condition {condition!r}")
-
-
-def _holds_text(value: Any, lowered: str) -> bool:
-    return isinstance(value, str) and lowered in value.lower()
 
 
 def _patiently(action: Callable[[], Any]) -> None:

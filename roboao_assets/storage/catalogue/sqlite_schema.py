@@ -5,16 +5,16 @@ after an operator changed it by hand. They are stored, and stand before the docu
 search does not read the documents that it passes by.
 """
 
-from roboao_assets.storage.catalogue.documents import PIPELINES
-from roboao_assets.storage.catalogue.query import (
+from roboao_assets.storage.catalogue.search_fields import (
     FIELD_PATHS,
     FLAG_FIELDS,
+    LIST_FIELDS,
     NUMBER_FIELDS,
     TEXT_FIELDS,
 )
 from roboao_assets.storage.catalogue.values import DATE_KEY
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def json_path(path: str) -> str:
@@ -34,6 +34,9 @@ def _column(field: str) -> str:
             THEN json_extract(document, '{path}') END"""
     elif field in FLAG_FIELDS:
         expression = f"coalesce(json_type(document, '{path}') = 'true', 0)"
+    elif field in LIST_FIELDS:
+        expression = f"""CASE WHEN json_type(document, '{path}') = 'array'
+            THEN json_array_length(document, '{path}') END"""
     elif field == "date_utc":
         expression = f"""json_extract(document, '{path}."{DATE_KEY}"')"""
     else:
@@ -55,6 +58,8 @@ _OBJECTS = f"""CREATE TABLE objects (
     document TEXT NOT NULL CHECK (json_valid(document))
 )"""
 
+# Wide ranges of one field are found faster by reading all rows, which are short without their
+# documents, than through an index of that field: there is none of a measured number.
 _INDEXED = (
     # Holds every searched field: a search by anything reads this instead of the fat table.
     ", ".join(["date_utc", "id", *(field for field in _FIELDS if field != "date_utc")]),
@@ -63,7 +68,14 @@ _INDEXED = (
     "dec_rad, ra_rad, date_utc, id, filter, bright_star_strehl",
     "night, bright_star_done, extended_object_done, bright_star_retries, "
     "extended_object_retries, seeing_median",
-    *(f"{pipeline}_strehl" for pipeline in PIPELINES),
+)
+
+_OBJECTS_INDEXES = (
+    *(
+        f"CREATE INDEX objects_{number} ON objects ({columns})"
+        for number, columns in enumerate(_INDEXED)
+    ),
+    "CREATE INDEX objects_redo ON objects (id) WHERE redo_asked",
 )
 
 _REQUESTS_AND_HISTORY = (
@@ -73,19 +85,27 @@ _REQUESTS_AND_HISTORY = (
         subject GENERATED ALWAYS AS (json_extract(document, '$.subject')) STORED,
         document TEXT NOT NULL CHECK (json_valid(document)))""",
     "CREATE INDEX history_subject ON history (subject, id)",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+# The searched fields have changed: every document is entered once more. SQLite cannot add a
+# stored column to a table that is there.
+_OBJECTS_AGAIN = (
+    "ALTER TABLE objects RENAME TO objects_before",
+    _OBJECTS,
+    "INSERT INTO objects (id, document) SELECT id, document FROM objects_before ORDER BY rowid",
+    "DROP TABLE objects_before",
+    *_OBJECTS_INDEXES,
+)
+_VERSION = f"PRAGMA user_version = {SCHEMA_VERSION}"
 
 # What brings a file of an older version to this one, in one transaction.
-MIGRATIONS = {1: _REQUESTS_AND_HISTORY}
+MIGRATIONS = {
+    1: (*_REQUESTS_AND_HISTORY, *_OBJECTS_AGAIN, _VERSION),
+    2: (*_OBJECTS_AGAIN, _VERSION),
+}
 
 STATEMENTS = (
     _OBJECTS,
-    *(
-        f"CREATE INDEX objects_{number} ON objects ({columns})"
-        for number, columns in enumerate(_INDEXED)
-    ),
-    "CREATE INDEX objects_redo ON objects (id) WHERE redo_asked",
+    *_OBJECTS_INDEXES,
     """CREATE TABLE aux (id TEXT PRIMARY KEY NOT NULL,
         document TEXT NOT NULL CHECK (json_valid(document)))""",
     """CREATE TABLE users (id TEXT PRIMARY KEY NOT NULL,
@@ -97,4 +117,5 @@ STATEMENTS = (
     """CREATE TABLE claims (key TEXT PRIMARY KEY NOT NULL, owner TEXT NOT NULL,
         expires REAL NOT NULL) WITHOUT ROWID""",
     *_REQUESTS_AND_HISTORY,
+    _VERSION,
 )
