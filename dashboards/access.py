@@ -137,7 +137,7 @@ def _may_use(visitor: Visitor | None, path: str) -> bool:
         return True
     if visitor is None:
         return False
-    page = path.removesuffix("/ws") or "/"
+    page = "/" if path == "/ws" else path.removesuffix("/ws")
     if page in ADMIN_PAGES:
         return visitor.is_admin
     return page in USER_PAGES or path in _USER_ROUTES or path.startswith(_USER_FILES)

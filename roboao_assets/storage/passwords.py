@@ -41,7 +41,7 @@ def verify_password(password_hash: str | None, password: str) -> bool:
         return _hasher().verify(password_hash or _nobodys_hash(), _spelled(password)) and bool(
             password_hash
         )
-    except InvalidHashError:
+    except (InvalidHashError, UnicodeEncodeError):
         # Of another program, or spoilt: it costs the same time as one of ours.
         verify_password(None, password)
         return False

@@ -131,27 +131,26 @@ async def _pull(server, path, cookies, token, messages=1, then=None):
     address = f"{server.replace('http', 'ws')}{path.rstrip('/')}/ws"
     request = HTTPRequest(address, headers={"Cookie": cookies, "Origin": server})
     connection = await websocket_connect(request, subprotocols=["bokeh", token])
-    try:
-        received = []
-        for number in range(messages):
-            if number and then:
-                then()
-            header = f'{{"msgid":"m{number}","msgtype":"PULL-DOC-REQ"}}'
-            for fragment in (header, "{}", "{}"):
-                await connection.write_message(fragment)
-            while True:
-                fragment = await asyncio.wait_for(connection.read_message(), 20)
-                if fragment is None:
-                    return received, connection.close_code
-                received.append(fragment)
-                if isinstance(fragment, str) and "PULL-DOC-REPLY" in fragment:
-                    received += [await connection.read_message() for _ in range(2)]
-                    break
-        return received, None
-    finally:
-        connection.close()
-        while await connection.read_message() is not None:
-            pass
+    received = []
+    for number in range(messages):
+        if number and then:
+            then()
+        header = f'{{"msgid":"m{number}","msgtype":"PULL-DOC-REQ"}}'
+        for fragment in (header, "{}", "{}"):
+            await connection.write_message(fragment)
+        while True:
+            fragment = await asyncio.wait_for(connection.read_message(), 20)
+            if fragment is None:
+                connection.close()
+                return received, connection.close_code
+            received.append(fragment)
+            if isinstance(fragment, str) and "PULL-DOC-REPLY" in fragment:
+                received += [await connection.read_message() for _ in range(2)]
+                break
+    connection.close()
+    while await asyncio.wait_for(connection.read_message(), 20) is not None:
+        pass
+    return received, None
 
 
 def shake_hands(server, path, cookies, token, origin=None):
@@ -199,7 +198,7 @@ def test_another_login_of_the_same_user_is_another_one(server, clients):
     assert shake_hands(server, "", second.cookie_header(), token_in(body)) == 404
 
 
-@pytest.mark.parametrize("token", ["", "x", "x.y", "é", "e30", "e30.e30", "A" * 100_000, "x, y"])
+@pytest.mark.parametrize("token", ["", "x", "x.y", "é", "e30", "e30.e30", "A" * 50_000, "x, y"])
 def test_spoilt_tokens_open_nothing(server, clients, token):
     cookies = clients["admin"].cookie_header()
     assert shake_hands(server, "", cookies, token) in (400, 404)
@@ -374,11 +373,11 @@ HOSTILE = (
     "admin' OR '1'='1",
     "../../../../etc/passwd",
     "<script>alert(1)</script>",
-    "admin\x00",
+    "admi\x00n",
     "admin\r\nSet-Cookie: a=b",
     "é" * 500,
     "\udcff".encode("utf-8", "surrogatepass").decode("latin-1"),
-    "x" * 50_000,
+    "x" * 30_000,
 )
 
 
@@ -405,9 +404,9 @@ _SERVERS = {}
 
 
 def start_server_once(start_server, url):
-    # Each server waits for three hostile texts at most: none of them has to.
+    # After five failures a name has to wait, and the answer would prove nothing.
     count = _SERVERS["asked"] = _SERVERS.get("asked", -1) + 1
-    if count % 2 == 0:
+    if count % 5 == 0:
         _SERVERS["address"] = start_server(url)
     return _SERVERS["address"]
 
