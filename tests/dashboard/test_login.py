@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 from plausible import NIGHT, TARGETS, fill, observation_id
+from product_tree import OBSERVATION, write_tree
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 from visiting import Client, add_user, logged_in, password_of
@@ -43,7 +44,9 @@ def url(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(start_server, url):
-    return start_server(url)
+    root = Path(urlsplit(url).path).parent
+    write_tree(root)
+    return start_server(url, ROBOAO_ARCHIVE_ROOT=str(root))
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,21 @@ def test_pictures(clients, key, visitor):
             # Word for word as of a picture that is not there.
             nothing = clients[visitor].ask(picture("nothing") + query)
             assert (status, body) == (404, nothing[2].replace(b"nothing", key.encode()))
+
+
+@pytest.mark.parametrize("visitor", VISITORS)
+def test_files(clients, visitor):
+    query = urlencode({"observation": OBSERVATION, "name": "bright_star/100p.fits"})
+    status, headers, body = clients[visitor].ask(f"/file?{query}")
+    if OBSERVATION in seen_by(visitor):
+        assert status == 200
+        assert body.startswith(b"SIMPLE")
+        assert headers["Vary"] == "Cookie"
+        return
+    assert status == 404
+    if visitor != "stranger":
+        nothing = clients[visitor].ask(f"/file?{query}x")
+        assert (status, body) == (404, nothing[2])
 
 
 # Page -> who is shown it; `what` stands in the page of those and in nobody else's.
