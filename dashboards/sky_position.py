@@ -92,8 +92,9 @@ def radius_deg(text: str, unit: str) -> float:
 
 def shown(text: str) -> str:
     """Return a text that somebody typed as it can be quoted in a sentence: short, printable."""
-    short = text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
-    return ascii(short) if not short.isprintable() else f"'{short}'"
+    # A character that is not printable is quoted by up to ten others.
+    plain = text if text.isprintable() else ascii(text[: _MOST_CHARACTERS + 1])[1:-1]
+    return f"'{plain}'" if len(plain) <= _MOST_CHARACTERS else f"'{plain[:_MOST_CHARACTERS]}…'"
 
 
 def _angle_deg(text: str, name: str, examples: str, *, of_hours: bool = True) -> float:

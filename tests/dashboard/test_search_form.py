@@ -80,7 +80,7 @@ def test_any_text_is_an_angle_or_a_sentence(text):
         else:
             sentence = f"{value} deg"
             assert low <= value <= high
-        assert len(sentence) < 250
+        assert len(sentence) < 180
 
 
 @pytest.mark.parametrize(

@@ -297,8 +297,14 @@ def test_the_viewer_in_a_browser(page, server):
     canvas.wait_for()
     page.wait_for_load_state("networkidle")
     box = canvas.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    told.get_by_text("from the guide star").wait_for()
+    # The figure listens to the pointer some time after its canvas is there.
+    for step in range(100):
+        page.mouse.move(box["x"] + box["width"] / 2 + step % 2, box["y"] + box["height"] / 2)
+        if "from the guide star" in told.inner_text():
+            break
+        page.wait_for_timeout(300)
+    else:
+        pytest.fail(f"the read-out says {told.inner_text()!r}")
     before = told.inner_text()
     page.mouse.move(box["x"] + box["width"] / 2 + 90, box["y"] + box["height"] / 2 - 60)
     page.wait_for_function("t => !document.body.innerText.includes(t)", arg=before)

@@ -184,7 +184,7 @@ def test_the_night_shows_the_planet_by_its_own_products(settings, with_psf, star
     paths = ArchivePaths(settings.archive_root)
     with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
         row = next(r for r in night_rows(catalogue, NIGHT) if r.observation == PLANET)
-        observation = collect_night(catalogue, NIGHT).observations[-1]
+        observation = collect_night(catalogue, NIGHT, None).observations[-1]
         keys = catalogue.image_keys(observation=PLANET)
         night = catalogue.nights()[0]
     assert (row.classified_as, row.status, row.reasons) == ("extended_object", "done", ())
