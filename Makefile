@@ -13,7 +13,7 @@ serve user: export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
 endif
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv venv-dev demo serve user test lint lock bench sanitize truth play clean
+.PHONY: help venv venv-dev demo serve user test lint lock bench sanitize truth play faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -81,6 +81,9 @@ truth: venv ## a simulated night reduced, recovered against true; fails if a goa
 
 play: venv-dev ## a night played against the real daemon: late, spoilt, redone, killed
 	$(BIN)/python -m pytest -q -s -o addopts="-ra --strict-markers" tests/play
+
+faults: venv-dev ## what takes long and happens seldom: many nights at once against the real daemon
+	$(BIN)/python -m pytest -q -s -o addopts="-ra --strict-markers" tests/faults
 
 clean: ## remove what was built (not the demonstration's archive)
 	rm -rf $(VENV) build .pytest_cache .ruff_cache

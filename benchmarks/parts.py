@@ -22,6 +22,7 @@ PARTS = {
     "faint": "benchmarks.faint_stars",
     "catalogue": "benchmarks.catalogue",
     "packages": "benchmarks.packages",
+    "sessions": "benchmarks.sessions",
     "scale": "benchmarks.scale",
     "overhead": "benchmarks.scale_overhead",
     "truth": "benchmarks.truth",

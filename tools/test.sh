@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests, quick ones first.
+# All tests but those of `make play` and `make faults`.
 set -euo pipefail
 bin=.venv/bin
 export DAGSTER_DISABLE_TELEMETRY=1
@@ -11,4 +11,6 @@ unset DAGSTER_HOME
 "$bin/ruff" check .
 "$bin/ruff" format --check .
 "$bin/lint-imports"
-exec "$bin/python" -m pytest "$@"
+# Half of the time is waiting for servers, daemons and browsers. A file's tests stay together, as
+# they share what is simulated once; the long files come first as they stand.
+exec "$bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -78,9 +79,9 @@ def _start_server(catalogue_url, log, variables):
     raise RuntimeError(f"the dashboard did not answer within {START_SECONDS} s")
 
 
-@pytest.fixture(scope="session")
-def start_server(tmp_path_factory):
-    """A function that starts a server on a catalogue and returns its address."""
+@contextmanager
+def _starting_servers(tmp_path_factory):
+    """A function that starts a server on a catalogue and returns its address; they end with it."""
     running = []
 
     def start(url, **variables):
@@ -96,13 +97,21 @@ def start_server(tmp_path_factory):
     yield start
     for process in running:
         process.terminate()
+    for process in running:
         process.wait(timeout=20)
 
 
+@pytest.fixture(scope="module")
+def start_server(tmp_path_factory):
+    with _starting_servers(tmp_path_factory) as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
-def server(start_server, catalogue_url):
+def server(tmp_path_factory, catalogue_url):
     root = Path(urlsplit(catalogue_url).path).parent
-    return start_server(catalogue_url, ROBOAO_ARCHIVE_ROOT=str(root))
+    with _starting_servers(tmp_path_factory) as start:
+        yield start(catalogue_url, ROBOAO_ARCHIVE_ROOT=str(root))
 
 
 # Not for the session: Playwright's event loop runs as long as it is open, and the loops

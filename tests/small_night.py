@@ -1,4 +1,4 @@
-"""A small raw night that the integration tests share: simulated once a session."""
+"""A small raw night, simulated once a session, and the environment of a process."""
 
 import os
 from pathlib import Path
