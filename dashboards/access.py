@@ -14,14 +14,16 @@ from roboao_assets.science.errors import ArchiveError
 from roboao_assets.storage.catalogue import ObservationQuery, Reader, User
 
 # Pages (and their websockets) of every user, and of administrators.
-USER_PAGES = ("/", "/night", "/observation", "/search")
+USER_PAGES = ("/", "/night", "/observation", "/search", "/trends", "/account")
 ADMIN_PAGES = ("/psf-library",)
 # What strangers need to log in.
 PUBLIC_ROUTES = ("/login", "/logout", "/favicon.ico")
 # Handlers that ask again which picture or whose file it is, or search as their visitor may;
 # scripts and styles of Panel and bokeh.
-_USER_ROUTES = ("/image", "/file", "/search/table")
+_USER_ROUTES = ("/image", "/file", "/script", "/search/table", "/account/end-tokens")
 _USER_FILES = "/static/"
+# What a token is good for, instead of all the above.
+_TOKEN_ROUTES = ("/file",)
 
 
 class AccessError(ArchiveError):
@@ -38,10 +40,13 @@ class Visitor:
         As the catalogue had them at this request.
     login : str
         Of this log-in alone; what was opened by another one is not this one's.
+    by_token : bool
+        It is a script of the user's, that may fetch files and nothing else.
     """
 
     user: User
     login: str
+    by_token: bool = False
 
     @property
     def name(self) -> str:
@@ -137,6 +142,8 @@ def _may_use(visitor: Visitor | None, path: str) -> bool:
         return True
     if visitor is None:
         return False
+    if visitor.by_token:
+        return path in _TOKEN_ROUTES
     page = "/" if path == "/ws" else path.removesuffix("/ws")
     if page in ADMIN_PAGES:
         return visitor.is_admin

@@ -12,11 +12,15 @@ from bokeh.server.server import Server
 
 from dashboards import pages
 from dashboards.access import Access
+from dashboards.account_page import account_page
+from dashboards.download_tokens import DownloadTokens
+from dashboards.downloads import Downloads, EndTokensHandler, ScriptHandler
 from dashboards.files import FileHandler, FileStore
 from dashboards.gate import LOGIN_URL, LOGOUT_URL, ArchiveAuth, Gate, guard
 from dashboards.images import ImageHandler, PictureStore
 from dashboards.library_collect import LibrarySource
 from dashboards.library_page import LibraryChanger, library_page
+from dashboards.links import END_TOKENS_URL
 from dashboards.login_page import NO_USER, LoginHandler, LogoutHandler
 from dashboards.logins import LoginDesk
 from dashboards.name_resolver import NameResolver
@@ -24,6 +28,7 @@ from dashboards.search_exports import ExportHandler
 from dashboards.search_page import search_page
 from dashboards.sessions import Sessions, derived_secret, has_users, read_secret
 from dashboards.source import CatalogueSource
+from dashboards.trends_page import trends_page
 from dashboards.viewer import Viewers
 from dashboards.viewer_images import ImageStore
 from roboao_assets.science.errors import ArchiveError, CatalogueError, SettingsError
@@ -67,7 +72,10 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
         source, secret, hours=settings.session_hours, secure=settings.dashboard_behind_tls_proxy
     )
     access = Access(source)
-    routes, handlers = _routes(settings, paths, source, access, sessions)
+    tokens = DownloadTokens(
+        source, derived_secret(secret, "downloads"), days=settings.download_token_days
+    )
+    routes, handlers = _routes(settings, paths, source, access, sessions, tokens)
     pn.config.theme = "dark"  # type: ignore[misc]
     server = pn.io.server.get_server(
         routes,
@@ -92,7 +100,7 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
         use_xheaders=settings.dashboard_behind_tls_proxy,
     )
     lookups = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="visitors")
-    guard(server._tornado, Gate(access, sessions, lookups))  # noqa: SLF001 - bokeh has no other way
+    guard(server._tornado, Gate(access, sessions, tokens, lookups))  # noqa: SLF001 - bokeh has no other way
     return server
 
 
@@ -102,6 +110,7 @@ def _routes(
     source: CatalogueSource,
     access: Access,
     sessions: Sessions,
+    tokens: DownloadTokens,
 ) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, ...]]]:
     """Return the pages by address, and the handlers that are no pages."""
     url = settings.resolved_catalogue_url
@@ -117,16 +126,22 @@ def _routes(
         "/night": lambda: pages.night_page(source, access),
         "/observation": lambda: pages.observation_page(source, access, viewers, dagster_url),
         "/search": lambda: search_page(source, executor, resolver),
+        "/trends": lambda: trends_page(source, executor),
+        "/account": lambda: account_page(tokens.days),
         "/psf-library": lambda: library_page(source, library, changer),
     }
     pictures = {"store": PictureStore(source), "access": access, "executor": executor}
     files = {"store": FileStore(source, paths), "access": access, "executor": executor}
     tables = {"source": source, "executor": executor, "resolver": resolver}
+    downloads = Downloads(source=source, paths=paths, tokens=tokens, resolver=resolver)
+    scripts = {"downloads": downloads, "executor": executor}
     desk = LoginDesk(source, url)
     return routes, [
         ("/image", ImageHandler, pictures),
         ("/file", FileHandler, files),
         ("/search/table", ExportHandler, tables),
+        ("/script", ScriptHandler, scripts),
+        (END_TOKENS_URL, EndTokensHandler, {"catalogue_url": url, "executor": executor}),
         (LOGIN_URL, LoginHandler, {"source": source, "desk": desk, "sessions": sessions}),
         (LOGOUT_URL, LogoutHandler, {"sessions": sessions}),
     ]

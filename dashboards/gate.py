@@ -23,6 +23,7 @@ from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from dashboards.access import ADMIN_PAGES, USER_PAGES, Access, Asked, Visitor
+from dashboards.download_tokens import DownloadTokens
 from dashboards.sessions import Sessions
 from roboao_assets.science.errors import CatalogueError
 
@@ -42,18 +43,27 @@ class Gate:
     ----------
     access : Access
     sessions : Sessions
+    tokens : DownloadTokens
     executor : Executor
         The catalogue is read in a thread: it must not hold up the pages.
     """
 
-    def __init__(self, access: Access, sessions: Sessions, executor: Executor) -> None:
-        self.access, self.sessions, self._executor = access, sessions, executor
+    def __init__(
+        self, access: Access, sessions: Sessions, tokens: DownloadTokens, executor: Executor
+    ) -> None:
+        self.access, self.sessions, self.tokens = access, sessions, tokens
+        self._executor = executor
 
     async def visitor(self, request: HTTPServerRequest) -> Visitor | None:
-        """Return who asks; CatalogueError if that cannot be found out."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, self.sessions.find, request.cookies
-        )
+        """Return who asks; CatalogueError if that cannot be found out.
+
+        Whoever sends a token is its user's script, whatever cookies come with it.
+        """
+        loop = asyncio.get_running_loop()
+        token = request.headers.get("Authorization")
+        if token is not None:
+            return await loop.run_in_executor(self._executor, self.tokens.find, token)
+        return await loop.run_in_executor(self._executor, self.sessions.find, request.cookies)
 
     async def admits(self, request: HTTPServerRequest) -> bool:
         """Return whether the visitor who opened a connection may go on using it."""

@@ -2,6 +2,7 @@
 
 from urllib.parse import quote, urlencode
 
+ACCOUNT_URL, END_TOKENS_URL = "/account", "/account/end-tokens"
 # Widths at which a picture can be asked for; anything else is refused, so that nobody can fill
 # the server's memory with sizes.
 THUMBNAIL_WIDTHS_PX = (360, 720)
@@ -30,3 +31,14 @@ def image_url(key: str, *, width_px: int | None = None, version: str = "") -> st
     if version:
         query["v"] = version
     return f"/image?{urlencode(query)}"
+
+
+def script_url(tool: str, what: str, search: dict[str, str]) -> str:
+    """Address of the script that fetches what a search means, see `downloads`."""
+    return f"/script?{urlencode({'tool': tool, 'what': what} | search, errors='replace')}"
+
+
+def night_search(night: str) -> dict[str, str]:
+    """Return the search that means a night (YYYYMMDD)."""
+    date = f"{night[:4]}-{night[4:6]}-{night[6:]}"
+    return {"date_from": date, "date_to": date}

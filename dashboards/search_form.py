@@ -104,12 +104,15 @@ class SearchForm(param.Parameterized):
     sort = param.String(doc="what it is sorted by; a minus: greatest first")
     page = param.String(doc="from 1")
 
+    def chosen(self, **changes: str) -> dict[str, str]:
+        """Return the fields that are filled in, with some of them changed."""
+        values = {name: changes.get(name, getattr(self, name)) for name in FIELDS}
+        return {name: value for name, value in values.items() if value}
+
     def address(self, path: str = "/search", **changes: str) -> str:
         """Return the address of this search, with some fields changed."""
-        values = {name: changes.get(name, getattr(self, name)) for name in FIELDS}
-        chosen = {name: value for name, value in values.items() if value}
         # A lone surrogate has no place in an address.
-        text = urlencode(chosen, errors="replace")
+        text = urlencode(self.chosen(**changes), errors="replace")
         return f"{path}?{text}" if text else path
 
     def is_empty(self) -> bool:

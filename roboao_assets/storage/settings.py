@@ -335,6 +335,9 @@ class Settings(BaseSettings):
         False, description="a proxy before the dashboard speaks TLS and alone reaches its port"
     )
     session_hours: float = Field(12.0, gt=0, le=24 * 31, description="after which a login ends")
+    download_token_days: float = Field(
+        7.0, gt=0, le=366, description="after which the token in a download script ends"
+    )
     cookie_secret: SecretStr = Field(
         SecretStr(""), description="signs the sessions; empty: a file in the archive"
     )

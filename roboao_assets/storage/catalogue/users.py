@@ -34,12 +34,15 @@ class User:
     programs : tuple of str or "all"
     stamp : str
         Another one after every change of the user; sessions of an earlier one are over.
+    tokens_stamp : str
+        Another one when the user has ended all tokens of downloads; earlier ones are void.
     """
 
     name: str
     password_hash: str = field(repr=False)
     programs: Programs
     stamp: str = field(repr=False)
+    tokens_stamp: str = field(default="", repr=False)
 
     @property
     def is_admin(self) -> bool:
@@ -113,14 +116,21 @@ class UserBook:
         """Set the programs of a user; all sessions of the user end."""
         self._change(name, {"programs": _checked(name, programs)})
 
+    def end_tokens(self, name: str) -> None:
+        """End all tokens with which scripts fetch files as a user; the sessions go on."""
+        self._assign(name, {"tokens_stamp": secrets.token_hex(16)})
+
     def remove(self, name: str) -> bool:
         """Remove a user, whose sessions end; True if there was one."""
         self._home._check_writable()  # noqa: SLF001
         return is_login(name) and self._home._delete(USERS, name)  # noqa: SLF001
 
     def _change(self, name: str, values: Mapping[str, Any]) -> None:
+        self._assign(name, {**values, **_new_stamp()})
+
+    def _assign(self, name: str, values: Mapping[str, Any]) -> None:
         self._home._check_writable()  # noqa: SLF001
-        change = Change(assign={**values, **_new_stamp()})
+        change = Change(assign=dict(values))
         if not is_login(name) or not self._home._update(USERS, name, change):  # noqa: SLF001
             raise CatalogueError(
                 f"there is no user {name!r}; `roboao user list` tells which there are"
@@ -144,11 +154,13 @@ def _user(document: Mapping[str, Any]) -> User:
         readable = ALL if programs == ALL else ()
     # Of a password or programs changed with a database client the stamp is another one as well.
     parts = (document.get("sessions_stamp"), password, programs)
+    tokens_stamp = document.get("tokens_stamp")
     return User(
         name=str(document["_id"]),
         password_hash=password if isinstance(password, str) else "",
         programs=readable,
         stamp=sha256(repr(parts).encode("utf-8", "replace")).hexdigest(),
+        tokens_stamp=tokens_stamp if isinstance(tokens_stamp, str) else "",
     )
 
 
