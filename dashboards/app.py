@@ -4,7 +4,7 @@ import argparse
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import panel as pn
@@ -20,10 +20,14 @@ from dashboards.library_page import LibraryChanger, library_page
 from dashboards.login_page import NO_USER, LoginHandler, LogoutHandler
 from dashboards.logins import LoginDesk
 from dashboards.name_resolver import NameResolver
+from dashboards.night_page import night_page, night_parts
+from dashboards.nights_page import nights_page, nights_parts
+from dashboards.parts import NIGHT_PARTS_URL, NIGHTS_PARTS_URL, PageParts, PartsHandler
 from dashboards.search_exports import ExportHandler
 from dashboards.search_page import search_page
 from dashboards.sessions import Sessions, derived_secret, has_users, read_secret
 from dashboards.source import CatalogueSource
+from dashboards.theme_choice import THEME_URL, ThemeHandler
 from dashboards.viewer import Viewers
 from dashboards.viewer_images import ImageStore
 from roboao_assets.science.errors import ArchiveError, CatalogueError, SettingsError
@@ -31,6 +35,7 @@ from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings, load_settings
 
 _PICTURE_THREADS = 4
+_PAGE_THREADS = 2
 _LOOKUP_THREADS = 4
 # Forms and messages of browsers are small.
 _MOST_BODY_BYTES = 100_000
@@ -67,8 +72,9 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
         source, secret, hours=settings.session_hours, secure=settings.dashboard_behind_tls_proxy
     )
     access = Access(source)
-    routes, handlers = _routes(settings, paths, source, access, sessions)
-    pn.config.theme = "dark"  # type: ignore[misc]
+    # Not those of the pictures: a page would wait for the thumbnails of the one before.
+    executor = ThreadPoolExecutor(_PAGE_THREADS, thread_name_prefix="pages")
+    routes, handlers = _routes(settings, paths, source, access, sessions, executor)
     server = pn.io.server.get_server(
         routes,
         port=port,
@@ -92,7 +98,9 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
         use_xheaders=settings.dashboard_behind_tls_proxy,
     )
     lookups = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="visitors")
-    guard(server._tornado, Gate(access, sessions, lookups))  # noqa: SLF001 - bokeh has no other way
+    parts = PageParts({"/": nights_parts(source), "/night": night_parts(source, access)}, executor)
+    gate = Gate(access, sessions, lookups, parts.prepare)
+    guard(server._tornado, gate)  # noqa: SLF001 - bokeh has no other way
     return server
 
 
@@ -102,6 +110,7 @@ def _routes(
     source: CatalogueSource,
     access: Access,
     sessions: Sessions,
+    page_executor: Executor,
 ) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, ...]]]:
     """Return the pages by address, and the handlers that are no pages."""
     url = settings.resolved_catalogue_url
@@ -113,8 +122,8 @@ def _routes(
     dagster_url = settings.dagster_url.rstrip("/") or f"http://127.0.0.1:{settings.dagster_port}"
     routes = {
         # Functions proper: Panel takes any other callable for a pane of its value.
-        "/": lambda: pages.nights_page(source),
-        "/night": lambda: pages.night_page(source, access),
+        "/": nights_page,
+        "/night": lambda: night_page(source, page_executor),
         "/observation": lambda: pages.observation_page(source, access, viewers, dagster_url),
         "/search": lambda: search_page(source, executor, resolver),
         "/psf-library": lambda: library_page(source, library, changer),
@@ -122,13 +131,17 @@ def _routes(
     pictures = {"store": PictureStore(source), "access": access, "executor": executor}
     files = {"store": FileStore(source, paths), "access": access, "executor": executor}
     tables = {"source": source, "executor": executor, "resolver": resolver}
+    threads = {"executor": page_executor}
     desk = LoginDesk(source, url)
     return routes, [
         ("/image", ImageHandler, pictures),
         ("/file", FileHandler, files),
         ("/search/table", ExportHandler, tables),
+        (NIGHTS_PARTS_URL, PartsHandler, {"make": nights_parts(source), **threads}),
+        (NIGHT_PARTS_URL, PartsHandler, {"make": night_parts(source, access), **threads}),
         (LOGIN_URL, LoginHandler, {"source": source, "desk": desk, "sessions": sessions}),
         (LOGOUT_URL, LogoutHandler, {"sessions": sessions}),
+        (THEME_URL, ThemeHandler, {"cookie_options": sessions.cookie_options()}),
     ]
 
 
