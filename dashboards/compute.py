@@ -91,10 +91,10 @@ def contrast_medians(
         for name, of_filter in sorted(curves.items())
         if len(of_filter) > 1
     }
-    return {name: median for name, median in medians.items() if median.separation_arcsec}
+    return {name: median for name, median in medians.items() if median is not None}
 
 
-def _median_curve(curves: Sequence[Curve], points: int) -> MedianCurve:
+def _median_curve(curves: Sequence[Curve], points: int) -> MedianCurve | None:
     low = min(curve.separation_arcsec[0] for curve in curves)
     high = max(curve.separation_arcsec[-1] for curve in curves)
     grid = np.linspace(low, high, points)
@@ -105,6 +105,8 @@ def _median_curve(curves: Sequence[Curve], points: int) -> MedianCurve:
         ]
     )
     enough = 2 * np.isfinite(table).sum(axis=0) >= len(curves)
+    if not enough.any():
+        return None
     quartiles = np.nanpercentile(table[:, enough], (25.0, 50.0, 75.0), axis=0)
     lower, median_mag, upper = (tuple(values.tolist()) for values in quartiles)
     return MedianCurve(
