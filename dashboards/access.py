@@ -16,11 +16,19 @@ from roboao_assets.storage.catalogue import ObservationQuery, Reader, User
 # Pages (and their websockets) of every user, and of administrators.
 USER_PAGES = ("/", "/night", "/observation", "/search", "/trends", "/account")
 ADMIN_PAGES = ("/psf-library",)
-# What strangers need to log in.
-PUBLIC_ROUTES = ("/login", "/logout", "/favicon.ico")
+# What strangers need to log in, and to read the page on which they do.
+PUBLIC_ROUTES = ("/login", "/logout", "/theme", "/favicon.ico")
 # Handlers that ask again which picture or whose file it is, or search as their visitor may;
 # scripts and styles of Panel and bokeh.
-_USER_ROUTES = ("/image", "/file", "/script", "/search/table", "/account/end-tokens")
+_USER_ROUTES = (
+    "/image",
+    "/file",
+    "/script",
+    "/search/table",
+    "/nights/parts",
+    "/night/parts",
+    "/account/end-tokens",
+)
 _USER_FILES = "/static/"
 # What a token is good for, instead of all the above.
 _TOKEN_ROUTES = ("/file",)

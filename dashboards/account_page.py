@@ -6,7 +6,13 @@ import panel as pn
 
 from dashboards.access import Visitor
 from dashboards.links import END_TOKENS_URL
-from dashboards.page_frame import address_argument, build_page, form_token, html_pane, page_visitor
+from dashboards.page_frame import (
+    address_argument,
+    build_page,
+    html_pane,
+    page_request,
+    page_visitor,
+)
 
 _TITLE = "Account"
 
@@ -16,7 +22,8 @@ def account_page(token_days: float) -> pn.Template:
     visitor = page_visitor()
     ended = address_argument("ended") == "yes"
     return build_page(
-        _TITLE, html_pane(account_markup(visitor, form_token(), token_days, ended=ended))
+        _TITLE,
+        html_pane(account_markup(visitor, page_request().form_token, token_days, ended=ended)),
     )
 
 

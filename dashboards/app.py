@@ -4,7 +4,8 @@ import argparse
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import panel as pn
@@ -24,10 +25,14 @@ from dashboards.links import END_TOKENS_URL
 from dashboards.login_page import NO_USER, LoginHandler, LogoutHandler
 from dashboards.logins import LoginDesk
 from dashboards.name_resolver import NameResolver
+from dashboards.night_page import night_page, night_parts
+from dashboards.nights_page import nights_page, nights_parts
+from dashboards.parts import NIGHT_PARTS_URL, NIGHTS_PARTS_URL, PageParts, PartsHandler
 from dashboards.search_exports import ExportHandler
 from dashboards.search_page import search_page
 from dashboards.sessions import Sessions, derived_secret, has_users, read_secret
 from dashboards.source import CatalogueSource
+from dashboards.theme_choice import THEME_URL, ThemeHandler
 from dashboards.trends_page import trends_page
 from dashboards.viewer import Viewers
 from dashboards.viewer_images import ImageStore
@@ -36,6 +41,7 @@ from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings, load_settings
 
 _PICTURE_THREADS = 4
+_PAGE_THREADS = 2
 _LOOKUP_THREADS = 4
 # Forms and messages of browsers are small.
 _MOST_BODY_BYTES = 100_000
@@ -75,8 +81,18 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
     tokens = DownloadTokens(
         source, derived_secret(secret, "downloads"), days=settings.download_token_days
     )
-    routes, handlers = _routes(settings, paths, source, access, sessions, tokens)
-    pn.config.theme = "dark"  # type: ignore[misc]
+    # Not those of the pictures: a page would wait for the thumbnails of the one before.
+    executor = ThreadPoolExecutor(_PAGE_THREADS, thread_name_prefix="pages")
+    site = _Site(
+        settings=settings,
+        paths=paths,
+        source=source,
+        access=access,
+        sessions=sessions,
+        tokens=tokens,
+        page_executor=executor,
+    )
+    routes, handlers = _routes(site)
     server = pn.io.server.get_server(
         routes,
         port=port,
@@ -100,19 +116,29 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
         use_xheaders=settings.dashboard_behind_tls_proxy,
     )
     lookups = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="visitors")
-    guard(server._tornado, Gate(access, sessions, tokens, lookups))  # noqa: SLF001 - bokeh has no other way
+    parts = PageParts({"/": nights_parts(source), "/night": night_parts(source, access)}, executor)
+    gate = Gate(access, sessions, tokens, lookups, parts.prepare)
+    guard(server._tornado, gate)  # noqa: SLF001 - bokeh has no other way
     return server
 
 
-def _routes(
-    settings: Settings,
-    paths: ArchivePaths,
-    source: CatalogueSource,
-    access: Access,
-    sessions: Sessions,
-    tokens: DownloadTokens,
-) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, ...]]]:
+@dataclass(frozen=True, kw_only=True)
+class _Site:
+    """What pages and handlers share."""
+
+    settings: Settings
+    paths: ArchivePaths
+    source: CatalogueSource
+    access: Access
+    sessions: Sessions
+    tokens: DownloadTokens
+    page_executor: Executor
+
+
+def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, ...]]]:
     """Return the pages by address, and the handlers that are no pages."""
+    settings, paths, source, access = site.settings, site.paths, site.source, site.access
+    sessions, page_executor = site.sessions, site.page_executor
     url = settings.resolved_catalogue_url
     library = LibrarySource(paths)
     executor = ThreadPoolExecutor(_PICTURE_THREADS, thread_name_prefix="pictures")
@@ -122,19 +148,20 @@ def _routes(
     dagster_url = settings.dagster_url.rstrip("/") or f"http://127.0.0.1:{settings.dagster_port}"
     routes = {
         # Functions proper: Panel takes any other callable for a pane of its value.
-        "/": lambda: pages.nights_page(source),
-        "/night": lambda: pages.night_page(source, access),
+        "/": nights_page,
+        "/night": lambda: night_page(source, page_executor),
         "/observation": lambda: pages.observation_page(source, access, viewers, dagster_url),
         "/search": lambda: search_page(source, executor, resolver),
-        "/trends": lambda: trends_page(source, executor),
-        "/account": lambda: account_page(tokens.days),
+        "/trends": lambda: trends_page(source, page_executor),
+        "/account": lambda: account_page(site.tokens.days),
         "/psf-library": lambda: library_page(source, library, changer),
     }
     pictures = {"store": PictureStore(source), "access": access, "executor": executor}
     files = {"store": FileStore(source, paths), "access": access, "executor": executor}
     tables = {"source": source, "executor": executor, "resolver": resolver}
-    downloads = Downloads(source=source, paths=paths, tokens=tokens, resolver=resolver)
+    downloads = Downloads(source=source, paths=paths, tokens=site.tokens, resolver=resolver)
     scripts = {"downloads": downloads, "executor": executor}
+    threads = {"executor": page_executor}
     desk = LoginDesk(source, url)
     return routes, [
         ("/image", ImageHandler, pictures),
@@ -142,8 +169,11 @@ def _routes(
         ("/search/table", ExportHandler, tables),
         ("/script", ScriptHandler, scripts),
         (END_TOKENS_URL, EndTokensHandler, {"catalogue_url": url, "executor": executor}),
+        (NIGHTS_PARTS_URL, PartsHandler, {"make": nights_parts(source), **threads}),
+        (NIGHT_PARTS_URL, PartsHandler, {"make": night_parts(source, access), **threads}),
         (LOGIN_URL, LoginHandler, {"source": source, "desk": desk, "sessions": sessions}),
         (LOGOUT_URL, LogoutHandler, {"sessions": sessions}),
+        (THEME_URL, ThemeHandler, {"cookie_options": sessions.cookie_options()}),
     ]
 
 

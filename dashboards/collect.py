@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from dashboards.access import Asked, picture_subject
 from dashboards.results import (
@@ -136,8 +136,13 @@ class Night:
     contrast_medians: dict[str, MedianCurve]
     image_keys: frozenset[str]
     version: str
-    earlier: str | None = None
-    later: str | None = None
+
+
+class Neighbours(NamedTuple):
+    """What stands before and after something, None at the ends."""
+
+    earlier: str | None
+    later: str | None
 
 
 def collect_nights(catalogue: Catalogue, reader: Reader | None) -> list[NightSummary]:
@@ -164,7 +169,6 @@ def collect_night(catalogue: Catalogue, night: str, reader: Reader | None) -> Ni
         document = {key: document[key] for key in _NIGHT_OF_NO_PROGRAM if key in document}
         shown = {Asked("night", night), *(Asked("observation", item["_id"]) for item in found)}
         keys = [key for key in keys if picture_subject(key) in shown]
-    known = [summary.night for summary in catalogue.nights(reader)]
     seeing = section_of(document, "seeing")
     return Night(
         night=night,
@@ -177,9 +181,40 @@ def collect_night(catalogue: Catalogue, night: str, reader: Reader | None) -> Ni
         contrast_medians=read_contrast_medians(section_of(document, "contrast_curve")),
         image_keys=frozenset(keys),
         version=_version(document),
-        earlier=max((other for other in known if other < night), default=None),
-        later=min((other for other in known if other > night), default=None),
     )
+
+
+def night_neighbours(catalogue: Catalogue, night: str, reader: Reader | None) -> Neighbours:
+    """Return the nights before and after a night, of those that a reader may see."""
+    known = [summary.night for summary in catalogue.nights(reader)]
+    return Neighbours(
+        max((other for other in known if other < night), default=None),
+        min((other for other in known if other > night), default=None),
+    )
+
+
+def observation_neighbours(
+    catalogue: Catalogue, observation: Observation, reader: Reader | None
+) -> Neighbours:
+    """Return the observations before and after one in its night, of those a reader may see."""
+    if not observation.night:
+        return Neighbours(None, None)
+    query = ObservationQuery(nights=(observation.night,), sort=("date_utc", True), reader=reader)
+    known = [row[0] for row in catalogue.find_fields(query, ("id",))]
+    if observation.id not in known:
+        return Neighbours(None, None)
+    place = known.index(observation.id)
+    after = known[place + 1 : place + 2]
+    return Neighbours(known[place - 1] if place else None, after[0] if after else None)
+
+
+def collect_contrast_medians(
+    catalogue: Catalogue, night: str, reader: Reader | None
+) -> dict[str, MedianCurve]:
+    """Read the night's contrast by filter: it is made of all programs, for who sees them."""
+    if reader is not None or not night:
+        return {}
+    return read_contrast_medians(section_of(catalogue.night(night) or {}, "contrast_curve"))
 
 
 def collect_observation(

@@ -9,7 +9,8 @@ from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
-from dashboards.plot import ACCENT, CANDIDATE, MUTED, style_plot
+from dashboards.plot import style_plot
+from dashboards.themes import DARK, Theme
 from roboao_assets.storage.fits_products import read_product_header
 from roboao_assets.storage.served_files import ServedFile
 
@@ -86,7 +87,7 @@ def read_frame_quality(
     )
 
 
-def plot_frame_quality(frames: FrameQuality) -> tuple[figure, figure]:
+def plot_frame_quality(frames: FrameQuality, theme: Theme = DARK) -> tuple[figure, figure]:
     """Return the quality of the frames, and where their star stood, over time."""
     source = ColumnDataSource(
         {
@@ -95,7 +96,7 @@ def plot_frame_quality(frames: FrameQuality) -> tuple[figure, figure]:
             "quality": frames.quality,
             "dx": frames.dx_arcsec * 1000,
             "dy": frames.dy_arcsec * 1000,
-            "colour": np.where(frames.is_best, CANDIDATE, MUTED),
+            "colour": np.where(frames.is_best, theme.candidate, theme.muted),
             "which": np.where(frames.is_best, f"of the best {BEST_PERCENT} %", ""),
         }
     )
@@ -107,14 +108,12 @@ def plot_frame_quality(frames: FrameQuality) -> tuple[figure, figure]:
     quality.add_tools(HoverTool(renderers=[points], tooltips=tips))
     place = _over_time(span, "from the median (mas)")
     lines = [
-        place.line("time", "dx", source=source, color=ACCENT, legend_label="x"),
-        place.line("time", "dy", source=source, color=CANDIDATE, legend_label="y"),
+        place.line("time", "dx", source=source, color=theme.accent, legend_label="x"),
+        place.line("time", "dy", source=source, color=theme.candidate, legend_label="y"),
     ]
     tips = [("frame", "@number"), ("x, y", "@dx{0.0}, @dy{0.0} mas")]
     place.add_tools(HoverTool(renderers=lines[:1], tooltips=tips, mode="vline"))
-    place.legend.update(
-        background_fill_alpha=0.6, border_line_color=None, label_text_color=MUTED, padding=4
-    )
+    place.legend.update(background_fill_alpha=0.6, padding=4)
     return quality, place
 
 

@@ -25,6 +25,7 @@ from tornado.websocket import WebSocketHandler
 from dashboards.access import ADMIN_PAGES, USER_PAGES, Access, Asked, Visitor
 from dashboards.download_tokens import DownloadTokens
 from dashboards.sessions import Sessions
+from dashboards.theme_choice import chosen_theme
 from roboao_assets.science.errors import CatalogueError
 
 LOGIN_URL, LOGOUT_URL = "/login", "/logout"
@@ -46,13 +47,21 @@ class Gate:
     tokens : DownloadTokens
     executor : Executor
         The catalogue is read in a thread: it must not hold up the pages.
+    prepare : callable
+        Called for a page before it is made, which happens in the server's loop.
     """
 
     def __init__(
-        self, access: Access, sessions: Sessions, tokens: DownloadTokens, executor: Executor
+        self,
+        access: Access,
+        sessions: Sessions,
+        tokens: DownloadTokens,
+        executor: Executor,
+        prepare: Callable[[HTTPServerRequest, Visitor], Awaitable[None]],
     ) -> None:
         self.access, self.sessions, self.tokens = access, sessions, tokens
         self._executor = executor
+        self.prepare = prepare
 
     async def visitor(self, request: HTTPServerRequest) -> Visitor | None:
         """Return who asks; CatalogueError if that cannot be found out.
@@ -98,6 +107,7 @@ class _Guarded(RequestHandler):
             self._explain_outage(error)
             return
         self.request.visitor = visitor  # type: ignore[attr-defined]
+        self.request.theme = chosen_theme(self.request.cookies)  # type: ignore[attr-defined]
         self.current_user = visitor and visitor.name
         if not self.gate.access.may(visitor, Asked("route", self.request.path)):
             self._turn_away(visitor)
@@ -106,6 +116,8 @@ class _Guarded(RequestHandler):
             raise HTTPError(404)
         if self.request.path in (*USER_PAGES, *ADMIN_PAGES):
             self.request.form_token = self.xsrf_token.decode()  # type: ignore[attr-defined]
+            assert visitor is not None  # nobody else may use a page
+            await self.gate.prepare(self.request, visitor)
         prepared: Awaitable[None] | None = super().prepare()
         if prepared is not None:
             await prepared

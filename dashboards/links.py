@@ -1,11 +1,24 @@
 """Addresses of the pages and pictures. Ids come from file names and may hold any character."""
 
+import re
 from urllib.parse import quote, urlencode
 
 ACCOUNT_URL, END_TOKENS_URL = "/account", "/account/end-tokens"
 # Widths at which a picture can be asked for; anything else is refused, so that nobody can fill
 # the server's memory with sizes.
 THUMBNAIL_WIDTHS_PX = (360, 720)
+_MOST_PATH_CHARACTERS = 2000
+
+
+def local_path(text: str) -> str:
+    """Return `text` if it is a path of this server, else `/`: nobody is led to another one."""
+    whole = re.fullmatch(r"/(?![/\\])[!-\[\]-~]*", text)
+    return text if len(text) <= _MOST_PATH_CHARACTERS and whole else "/"
+
+
+def nights_url(year: int, colour: str = "") -> str:
+    """Address of a year's nights; `colour` is what the calendar tells."""
+    return f"/?{urlencode({'year': year} | ({'colour': colour} if colour else {}))}"
 
 
 def night_url(night: str) -> str:

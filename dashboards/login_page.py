@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 from functools import cache
 from importlib import resources
 
@@ -10,10 +9,13 @@ from tornado.template import Template
 from tornado.web import RequestHandler
 
 from dashboards.gate import LOGIN_URL
+from dashboards.links import local_path
 from dashboards.logins import LoginDesk, TooManyLoginsError
 from dashboards.page_style import page_style
 from dashboards.sessions import Sessions, has_users
 from dashboards.source import CatalogueSource
+from dashboards.theme_choice import request_theme
+from dashboards.themes import other_theme, theme_style
 from roboao_assets.science.errors import CatalogueError
 
 logger = logging.getLogger("roboao.login")
@@ -27,14 +29,12 @@ NO_USER = (
     "There is no user yet. On the archive's machine, run "
     "`roboao user add NAME --programs all`; then log in here with that name."
 )
-_MOST_NEXT_CHARACTERS = 2000
 
 
 def own_path(text: str) -> str:
     """Return where to go after the log-in: `text` if it is a path of this server, else `/`."""
-    if len(text) > _MOST_NEXT_CHARACTERS or not re.fullmatch(r"/(?![/\\])[!-\[\]-~]*", text):
-        return "/"
-    return "/" if text.startswith((LOGIN_URL, "/logout")) else text
+    path = local_path(text)
+    return "/" if path.startswith((LOGIN_URL, "/logout")) else path
 
 
 class LoginHandler(RequestHandler):
@@ -86,9 +86,12 @@ class LoginHandler(RequestHandler):
             "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; "
             "base-uri 'none'; frame-ancestors 'none'",
         )
+        theme = request_theme(self.request)
         self.finish(
             _template().generate(
-                style=page_style(),
+                style=theme_style(theme.name) + page_style(),
+                other_theme=other_theme(theme).name,
+                address=local_path(self.request.uri or "/"),
                 form_token=self.xsrf_token.decode(),
                 following=following,
                 problem=problem,

@@ -1,18 +1,12 @@
 """HTML of the pages. Every value that comes from the catalogue passes through `escape`."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
-from dashboards.collect import PICTURES, Night, Observation, Remark
-from dashboards.compute import (
-    SUMMARY_SEPARATION_ARCSEC,
-    NightNumbers,
-    contrast_at,
-    contrast_at_one_arcsec,
-)
+from dashboards.collect import PICTURES, Observation, Remark
+from dashboards.compute import SUMMARY_SEPARATION_ARCSEC, contrast_at
 from dashboards.links import THUMBNAIL_WIDTHS_PX, image_url, night_url, observation_url
 from dashboards.results import PIPELINES, Candidate, PipelineResult
-from roboao_assets.storage.catalogue import NightSummary
 
 NOTHING = "–"
 PICTURE_TITLES = {
@@ -23,9 +17,6 @@ PICTURE_TITLES = {
     "snr_map": "signal-to-noise map",
     "contrast_curve": "contrast curve",
 }
-# A card has two rows of two pictures.
-_CARD_PICTURES = ("full", "cropped", "pca", "contrast_curve")
-_RESOLVED_PICTURES = ("full", "cropped", "deconvolved")
 _STATE_WORDS = {"done": "done", "failed": "failed", "waiting": "waiting"}
 _CLASS_WORDS = {
     "high_flux": "high flux",
@@ -54,122 +45,12 @@ def strehl_text(measured: Observation | PipelineResult) -> str:
     return f"{measured.strehl_percent:.1f}" + (f" ± {error:.1f}" if error else "") + " %"
 
 
-def nights_table(nights: Sequence[NightSummary]) -> str:
-    """Return the list of nights as a table."""
-    rows = "".join(
-        f'<tr><td><a class="night-link" href="{escape(night_url(n.night))}">{dashed(n.night)}</a>'
-        f"</td><td>{n.observations}</td>"
-        f"<td>{_progress(n)}</td><td>{n.done}</td>"
-        f'<td class="{"bad" if n.failed else "quiet"}">{n.failed or NOTHING}</td>'
-        f"<td>{number(n.seeing_median, '.2f', chr(34))}</td></tr>"
-        for n in nights
-    )
-    return (
-        '<table class="nights"><thead><tr><th>night (UT)</th><th>observations</th>'
-        "<th>progress</th><th>done</th><th>failed</th><th>median seeing</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table>"
-    )
-
-
-def empty_archive(reason: str = "") -> str:
-    """Return what the list of nights says when there is none."""
-    detail = f"<p class='quiet'>{escape(_sentence(reason))}</p>" if reason else ""
-    return (
-        '<div class="notice"><h2>No night yet</h2><p>The archive knows no night so far. Put a '
-        "folder <code>YYYYMMDD</code> of raw files below one of the folders of "
-        "<code>ROBOAO_RAW_ROOTS</code> while <code>make serve</code> runs, or reduce one by hand "
-        "with <code>roboao night YYYYMMDD</code>; it appears here by itself.</p>"
-        f"{detail}</div>"
-    )
-
-
-def nothing_distributed() -> str:
-    """Return what the list of nights says to somebody for whom nothing is there."""
-    return (
-        '<div class="notice"><h2>Nothing yet</h2><p>No observation of your programs has been '
-        "distributed so far. The archive's administrator knows which programs yours are.</p></div>"
-    )
-
-
 def problem(title: str, sentence: str) -> str:
     """Return a notice that something cannot be shown, and why."""
     return (
-        f'<div class="notice problem"><h2>{escape(title)}</h2><p>{escape(_sentence(sentence))}</p>'
+        f'<div class="notice problem"><h2>{escape(title)}</h2>'
+        f"<p>{escape(sentence_of(sentence))}</p>"
         '<p><a href="/">All nights</a></p></div>'
-    )
-
-
-def night_head(night: Night, numbers: NightNumbers) -> str:
-    """Return the title of a night's page, its numbers, and what failed of the night itself."""
-    tiles = "".join(
-        _tile(name, value, mark)
-        for name, value, mark in (
-            ("observations", str(numbers.observations), ""),
-            ("done", str(numbers.done), ""),
-            ("failed", str(numbers.failed), "bad" if numbers.failed else ""),
-            ("waiting", str(numbers.waiting), ""),
-            ("median seeing", number(numbers.median_seeing_arcsec, ".2f", '"'), ""),
-            ("median Strehl", number(numbers.median_strehl_percent, ".1f", " %"), ""),
-            ('median contrast at 1"', number(numbers.median_contrast_mag, ".1f", " mag"), ""),
-        )
-    )
-    comment = (
-        f'<p class="quiet">Calibration: {escape(night.calibration_comment)}</p>'
-        if night.calibration_comment
-        else ""
-    )
-    links = "".join(
-        f'<a href="{escape(night_url(other))}">{before}{dashed(other)}{after}</a>'
-        for other, before, after in ((night.earlier, "← ", ""), (night.later, "", " →"))
-        if other
-    )
-    return (
-        f'<div class="page-title"><h1>Night {dashed(night.night)}</h1>'
-        f'<nav class="beside">{links}</nav></div>'
-        f'<div class="tiles">{tiles}</div>{comment}{_remarks(night.failures, "failure")}'
-    )
-
-
-def gallery(observations: Sequence[Observation], image_keys: Collection[str], *, total: int) -> str:
-    """Return the observations as cards."""
-    if not total:
-        return (
-            '<div class="notice"><p>No science observation is registered for this night.</p></div>'
-        )
-    if not observations:
-        return '<div class="notice"><p>No observation fits the selection.</p></div>'
-    cards = "".join(_card(observation, image_keys) for observation in observations)
-    return (
-        f'<p class="quiet count">{len(observations)} of {total} observations</p>'
-        f'<div class="gallery">{cards}</div>'
-    )
-
-
-def night_pictures(night: Night) -> str:
-    """Return the plots of the night and the AO-off exposures, folded; empty if there is none."""
-    plots = [
-        (f"{night.night}/{kind}", caption)
-        for kind, caption in (
-            ("seeing", "seeing"),
-            ("seeing_movie", "AO-off exposures"),
-            ("strehl", "Strehl ratio"),
-            ("contrast_curve", "contrast curves"),
-        )
-    ]
-    exposures = [
-        (
-            f"{night.night}/seeing/{frame.id}",
-            f'{frame.utc:%H:%M:%S}, {frame.filter_name}, {frame.fwhm_arcsec:.2f}"',
-        )
-        for frame in night.seeing
-    ]
-    discarded = "".join(
-        f'<p class="remark skipped"><b>{escape(remark.product)} gave no seeing:</b> '
-        f"{escape(remark.reason)}</p>"
-        for remark in night.seeing_discarded
-    )
-    return _strip("Plots of the night", plots, night) + _strip(
-        "AO-off exposures", exposures, night, discarded
     )
 
 
@@ -198,10 +79,10 @@ def observation_head(observation: Observation) -> str:
     comment = f'<p class="quiet">{escape(o.comment)}</p>' if o.comment else ""
     return (
         f'<div class="page-title"><h1>{escape(o.name or o.id)}</h1>'
-        f'<span class="chips">{_chips(o)}</span>'
+        f'<span class="chips">{state_chips(o)}</span>'
         f'<nav class="beside"><a href="{escape(night_url(o.night))}">← night {dashed(o.night)}</a>'
         f'</nav></div><p class="id">{escape(o.id)}</p>'
-        f"{_remarks(o.failures, 'failure')}{_remarks(o.skipped, 'skipped')}{comment}"
+        f"{remark_lines(o.failures, 'failure')}{remark_lines(o.skipped, 'skipped')}{comment}"
         f"{_facts(facts)}"
     )
 
@@ -303,12 +184,15 @@ def observation_pictures(
             for key in image_keys
             if (_pipeline(key) == pipeline if pipeline else _pipeline(key) not in own)
         ),
-        key=lambda key: (_pipeline(key), order.get(_kind(key), len(order)), key),
+        key=lambda key: (_pipeline(key), order.get(kind_of(key), len(order)), key),
     )
     if not keys and (pipeline or own):
         return ""
     if not keys:
-        return '<div class="notice"><p>No picture of this observation has been made yet.</p></div>'
+        return (
+            '<div class="notice"><p>No picture of this observation has been made yet: it waits for '
+            "its reduction, or that has failed; above it says which.</p></div>"
+        )
     figures = "".join(_large_figure(key, observation.version) for key in keys)
     return f'<div class="pictures">{figures}</div>'
 
@@ -327,19 +211,7 @@ def header_table(cards: Sequence[tuple[str, str, str]], total: int) -> str:
     )
 
 
-def _strip(title: str, pictures: Iterable[tuple[str, str]], night: Night, remarks: str = "") -> str:
-    figures = [
-        _figure(key, caption, night.version) for key, caption in pictures if key in night.image_keys
-    ]
-    if not figures and not remarks:
-        return ""
-    return (
-        f'<details class="strip"><summary>{title} ({len(figures)})</summary>'
-        f'<div class="night-pictures">{"".join(figures)}</div>{remarks}</details>'
-    )
-
-
-def _sentence(reason: str) -> str:
+def sentence_of(reason: str) -> str:
     """Return an error's words as a sentence: with a capital and a full stop."""
     return reason[:1].upper() + reason[1:].rstrip(".") + "."
 
@@ -361,50 +233,8 @@ def _candidate_row(index: int, candidate: Candidate) -> str:
     return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
 
 
-def _card_pictures(observation: Observation, image_keys: Collection[str]) -> str:
-    """Return thumbnails: each kind from the leading pipeline that has one."""
-    figures = []
-    resolved = observation.classification == "extended_object"
-    for kind in _RESOLVED_PICTURES if resolved else _CARD_PICTURES:
-        keys = [f"{observation.id}/{r.pipeline}/{kind}" for r in observation.results]
-        there = [key for key in keys if key in image_keys]
-        figures += [_figure(key, PICTURE_TITLES[kind], observation.version) for key in there[:1]]
-    return "".join(figures)
-
-
-def _card(observation: Observation, image_keys: Collection[str]) -> str:
-    o = observation
-    pictures = _card_pictures(o, image_keys)
-    if not pictures:
-        pictures = '<div class="no-picture">no preview</div>'
-    metrics = (
-        ("Strehl", strehl_text(o)),
-        ("FWHM", number(o.fwhm_arcsec, ".3f", '"')),
-        ("seeing", number(o.seeing_nearest_arcsec or o.seeing_median_arcsec, ".2f", '"')),
-        ('at 1"', number(contrast_at_one_arcsec(o), ".1f", " mag")),
-    )
-    cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in metrics)
-    facts = " · ".join(
-        part
-        for part in (
-            f"{o.utc:%H:%M:%S}" if o.utc else "",
-            o.filter_name,
-            number(o.exposure_s, "g", " s") if o.exposure_s is not None else "",
-            f"program {o.program}" if o.program else "",
-        )
-        if part
-    )
-    link = escape(observation_url(o.id))
-    return (
-        f'<article class="card {o.state}"><header><h3><a href="{link}" title="{escape(o.id)}">'
-        f'{escape(o.name or o.id)}</a></h3><span class="chips">{_chips(o)}</span></header>'
-        f'<p class="quiet facts-line">{escape(facts)}</p><div class="pair">{pictures}</div>'
-        f'<dl class="metrics">{cells}</dl>'
-        f"{_remarks(o.failures, 'failure')}{_remarks(o.skipped, 'skipped')}</article>"
-    )
-
-
-def _chips(observation: Observation) -> str:
+def state_chips(observation: Observation) -> str:
+    """Return state, class and flag as marks."""
     chips = [(_STATE_WORDS[observation.state], observation.state)]
     if observation.classification:
         word = _CLASS_WORDS.get(observation.classification, observation.classification)
@@ -414,7 +244,8 @@ def _chips(observation: Observation) -> str:
     return "".join(f'<span class="chip {kind}">{escape(word)}</span>' for word, kind in chips)
 
 
-def _remarks(remarks: Iterable[Remark], kind: str) -> str:
+def remark_lines(remarks: Iterable[Remark], kind: str) -> str:
+    """Return why products are not there; `kind` is `failure` or `skipped`."""
     texts = []
     for remark in remarks:
         again = f" ({remark.failures} attempts)" if remark.failures > 1 else ""
@@ -426,48 +257,35 @@ def _remarks(remarks: Iterable[Remark], kind: str) -> str:
     return "".join(texts)
 
 
-def _figure(key: str, caption: str, version: str) -> str:
+def thumbnail(key: str, caption: str, version: str) -> str:
     """Return a thumbnail that loads when it comes into view and opens the whole picture."""
     small, large = THUMBNAIL_WIDTHS_PX
     one = escape(image_url(key, width_px=small, version=version))
     two = escape(image_url(key, width_px=large, version=version))
+    whole = escape(image_url(key, version=version))
     return (
-        f'<figure class="{escape(_kind(key))}"><a href="{escape(image_url(key, version=version))}">'
-        '<img loading="lazy" '
+        f'<figure class="{escape(kind_of(key))}"><a href="{whole}"><img loading="lazy" '
         f'src="{one}" srcset="{one} 1x, {two} 2x" alt="{escape(caption)}"></a>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
 def _large_figure(key: str, version: str) -> str:
-    caption = PICTURE_TITLES.get(_kind(key), _kind(key))
+    caption = PICTURE_TITLES.get(kind_of(key), kind_of(key))
     pipeline = _pipeline(key).replace("_", "-")
     url = escape(image_url(key, version=version))
     return (
-        f'<figure class="{escape(_kind(key))}"><a href="{url}"><img loading="lazy" src="{url}" '
+        f'<figure class="{escape(kind_of(key))}"><a href="{url}"><img loading="lazy" src="{url}" '
         f'alt="{escape(caption)}"></a><figcaption>{escape(caption)}, {escape(pipeline)} pipeline'
         "</figcaption></figure>"
     )
 
 
-def _kind(key: str) -> str:
+def kind_of(key: str) -> str:
+    """Return what a picture shows, by its key."""
     return key.rsplit("/", 1)[-1]
 
 
 def _pipeline(key: str) -> str:
     parts = key.rsplit("/", 2)
     return parts[1] if len(parts) == 3 else ""
-
-
-def _tile(name: str, value: str, mark: str) -> str:
-    return f'<div class="tile {mark}"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
-
-
-def _progress(night: NightSummary) -> str:
-    total = max(night.observations, 1)
-    done, failed = (100.0 * min(n, total) / total for n in (night.done, night.failed))
-    return (
-        f'<span class="bar" title="{night.done} done, {night.failed} failed of '
-        f'{night.observations}"><i class="done" style="width:{done:.1f}%"></i>'
-        f'<i class="failed" style="width:{failed:.1f}%"></i></span>'
-    )

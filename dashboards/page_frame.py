@@ -1,33 +1,77 @@
 """What all pages share: the frame, the style, and what stands in the address."""
 
 from functools import cache
+from html import escape
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import panel as pn
+from bokeh.plotting import figure
 
 from dashboards.access import AccessError, Visitor
 from dashboards.gate import current_visitor
+from dashboards.markup import problem
 from dashboards.page_style import page_style
+from dashboards.theme_choice import request_theme
+from dashboards.themes import PageDesign, Theme, other_theme, panel_theme, theme_style
 
-# Panel draws a black arrow into dark selects; the browser's own is seen.
+# Panel draws a black arrow into selects, dark ones too; the browser's own is seen.
 WIDGET_STYLE = """
-.bk-input { background-color: #1f252d; border-color: #2f3641; color: #e4e8ee; color-scheme: dark; }
+.bk-input { background-color: var(--raised); border-color: var(--line); color: var(--text); }
 select.bk-input { appearance: auto !important; background-image: none !important; }
-label { color: #a3acb9; }
+label { color: var(--muted); }
 """
 
 
-def build_page(title: str, body: pn.viewable.Viewable) -> pn.Template:
-    """Return a page with the archive's head, look and navigation round `body`."""
-    visitor = page_visitor()
-    page = pn.Template(_template(), theme=pn.theme.DarkTheme, location=True)
+class Step(NamedTuple):
+    """A link to the neighbour of what a page shows."""
+
+    name: str
+    url: str
+
+
+def build_page(
+    title: str,
+    body: pn.viewable.Viewable,
+    *,
+    earlier: Step | None = None,
+    later: Step | None = None,
+    up: str = "",
+    before: str = "",
+    after: str = "",
+) -> pn.Template:
+    """Return a page with the archive's head, look and navigation round `body`.
+
+    Parameters
+    ----------
+    title : str
+    body : Viewable
+        What needs a session of its own: plots, widgets.
+    earlier, later : Step or None
+        Neighbours, to which the keys lead as well.
+    up : str
+        Address of what this is part of, to which a key leads.
+    before, after : str
+        Markup round the body; it is there before any script has come.
+    """
+    visitor, theme = page_visitor(), page_theme()
+    page = pn.Template(
+        _file("page.html"), theme=panel_theme(theme), design=PageDesign, location=True
+    )
     page.add_variable("page_title", f"{title} · Robo-AO archive")
     page.add_variable("style", page_style())
+    page.add_variable("theme_style", theme_style(theme.name))
+    page.add_variable("other_theme", other_theme(theme).name)
+    page.add_variable("script", _file("page.js"))
+    page.add_variable("earlier", earlier)
+    page.add_variable("later", later)
+    page.add_variable("up", up)
+    page.add_variable("before", before)
+    page.add_variable("after", after)
     page.add_variable("visitor_name", visitor.name)
     page.add_variable("visitor_is_admin", visitor.is_admin)
-    page.add_variable("form_token", _request().form_token)
+    page.add_variable("form_token", page_request().form_token)
     page.add_panel("main", body)
     return page
 
@@ -40,15 +84,36 @@ def page_visitor() -> Visitor:
     AccessError
         For nobody: it is not made then.
     """
-    visitor = current_visitor(_request())
+    visitor = current_visitor(page_request())
     if visitor is None:
         raise AccessError("a page is made for somebody who is logged in, and nobody is")
     return visitor
 
 
+def page_theme() -> Theme:
+    """Return the theme of the page that is made."""
+    return request_theme(page_request())
+
+
 def html_pane(text: str) -> pn.pane.HTML:
     """Return markup as a part of a page."""
     return pn.pane.HTML(text, stylesheets=[page_style()], sizing_mode="stretch_width", margin=0)
+
+
+def plot_panel(title: str, made: figure | None, missing: str = "") -> pn.Column:
+    """Return a plot under its title; without one, the sentence that says what is missing."""
+    heading = html_pane(f'<h2 class="plot-title">{escape(title)}</h2>')
+    content: pn.viewable.Viewable
+    if made is None:
+        content = html_pane(f'<div class="notice"><p>{escape(missing)}</p></div>')
+    else:
+        content = pn.pane.Bokeh(made, sizing_mode="stretch_width", margin=0)
+    return pn.Column(heading, content, sizing_mode="stretch_width", margin=0)
+
+
+def problem_page(title: str, heading: str, sentence: str) -> pn.Template:
+    """Return a page that says why there is nothing to be shown."""
+    return build_page(title, html_pane(problem(heading, sentence)))
 
 
 def address_argument(name: str) -> str:
@@ -64,7 +129,7 @@ def write_address(**values: str) -> None:
         pn.state.location.search = f"?{urlencode(chosen)}"
 
 
-def _request() -> Any:
+def page_request() -> Any:
     """Return bokeh's copy of the request for the page that is made."""
     document = pn.state.curdoc
     context = None if document is None else document.session_context
@@ -72,5 +137,5 @@ def _request() -> Any:
 
 
 @cache
-def _template() -> str:
-    return resources.files("dashboards").joinpath("page.html").read_text(encoding="utf-8")
+def _file(name: str) -> str:
+    return resources.files("dashboards").joinpath(name).read_text(encoding="utf-8")

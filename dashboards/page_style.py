@@ -1,4 +1,4 @@
-"""The pages' style sheet."""
+"""The pages' style sheet, without its colours: those are custom properties of a theme."""
 
 from functools import cache
 from importlib import resources

@@ -17,6 +17,8 @@ def section_of(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def number_of(value: Any) -> float | None:
     """Return a finite number, None for anything else."""
+    if type(value) is float:  # mostly; a night's curves are many numbers
+        return value if math.isfinite(value) else None
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if good else None
 

@@ -12,6 +12,7 @@ import panel as pn
 from numpy.typing import NDArray
 
 from dashboards.page_frame import WIDGET_STYLE, html_pane
+from dashboards.themes import DARK, Theme
 from dashboards.viewer_compute import (
     CUTS,
     STRETCHES,
@@ -43,10 +44,16 @@ class Viewer:
         Of the observation.
     executor : Executor
         Reads and shades images: a second of it must not hold up the other pages.
+    theme : Theme
+        Of the page.
     """
 
     def __init__(
-        self, store: ImageStore, files: Mapping[str, ServedFile], executor: Executor
+        self,
+        store: ImageStore,
+        files: Mapping[str, ServedFile],
+        executor: Executor,
+        theme: Theme = DARK,
     ) -> None:
         self._store, self.files, self._executor = store, files, executor
         titles = image_titles(files)
@@ -55,7 +62,7 @@ class Viewer:
         self.cut_choice = _select("cut", list(CUTS), 150)
         self.colour_choice = _select("colours", list(PALETTES), 160)
         self.read_out = html_pane(_told(_HINT))
-        self._figure, self._profile = ImageFigure(), ProfileFigure()
+        self._figure, self._profile = ImageFigure(theme), ProfileFigure(theme)
         self._image: ViewerImage | None = None
         self._plots = pn.FlexBox(
             pn.pane.Bokeh(self._figure.plot, margin=0),
@@ -194,9 +201,10 @@ class Viewers:
     store: ImageStore
     executor: Executor
 
-    def make(self, night: str, observation: str) -> Viewer:
-        """Return the viewer of an observation's images."""
-        return Viewer(self.store, observation_files(self.paths, night, observation), self.executor)
+    def make(self, night: str, observation: str, theme: Theme = DARK) -> Viewer:
+        """Return the viewer of an observation's images, in the colours of a theme."""
+        files = observation_files(self.paths, night, observation)
+        return Viewer(self.store, files, self.executor, theme)
 
 
 def _select(name: str, options: object, width: int) -> pn.widgets.Select:

@@ -18,7 +18,8 @@ from bokeh.models.annotations.dimensional import Angular
 from bokeh.palettes import Cividis256, Greys256, Inferno256, Viridis256
 from bokeh.plotting import figure
 
-from dashboards.plot import ACCENT, MUTED, TEXT, style_plot
+from dashboards.plot import style_plot
+from dashboards.themes import DARK, Theme
 from dashboards.viewer_compute import NO_DATA, RadialProfile, directions
 from dashboards.viewer_images import ViewerImage
 
@@ -29,7 +30,6 @@ PALETTES: dict[str, tuple[str, ...]] = {
     "viridis": tuple(Viridis256),
     "cividis": tuple(Cividis256),
 }
-_NO_DATA_COLOUR = "#3a2230"
 _SIDE_PX, _COMPASS_PX = 680, 40
 # The browser tells where the pointer is at most so often.
 _MOVE_MS = 80
@@ -56,7 +56,8 @@ class ImageFigure:
         Where the pointer is, and where was clicked (arcsec).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, theme: Theme = DARK) -> None:
+        self._theme = theme
         self.x_range, self.y_range = Range1d(), Range1d()
         self.plot = figure(
             width=_SIDE_PX,
@@ -86,9 +87,15 @@ class ImageFigure:
         self.pointer = ColumnDataSource({"x": [], "y": []})
         self.chosen = ColumnDataSource({"x": [], "y": []})
         self.plot.scatter(
-            "x", "y", source=self.chosen, marker="cross", size=22, line_color=ACCENT, line_width=1.5
+            "x",
+            "y",
+            source=self.chosen,
+            marker="cross",
+            size=22,
+            line_color=theme.accent,
+            line_width=1.5,
         )
-        self.plot.add_tools(CrosshairTool(line_color=MUTED, line_alpha=0.35))
+        self.plot.add_tools(CrosshairTool(line_color=theme.muted, line_alpha=0.35))
         code = {"code": _ONLY_NOW_AND_THEN, "args": {"pointer": self.pointer, "wait": _MOVE_MS}}
         self.plot.js_on_event(MouseMove, CustomJS(**code))
         self.plot.js_on_event(Tap, CustomJS(args={"chosen": self.chosen}, code=_CHOOSE))
@@ -101,9 +108,9 @@ class ImageFigure:
                 location="bottom_right",
                 background_fill_alpha=0.0,
                 border_line_color=None,
-                bar_line_color=TEXT,
+                bar_line_color=theme.text,
                 bar_line_width=2,
-                label_text_color=TEXT,
+                label_text_color=theme.text,
             )
         )
         self._compass: list[Arrow | Label] = []
@@ -122,7 +129,7 @@ class ImageFigure:
     def paint(self, colours: str) -> None:
         """Take the colours of that name."""
         palette = list(PALETTES[colours])
-        palette[NO_DATA] = _NO_DATA_COLOUR
+        palette[NO_DATA] = self._theme.no_data
         self.mapper.palette = palette
 
     def _draw_compass(self, image: ViewerImage) -> None:
@@ -137,8 +144,10 @@ class ImageFigure:
             end = {"x": middle + _COMPASS_PX * dx, "y": middle + _COMPASS_PX * dy}
             self._compass += [
                 Arrow(
-                    end=NormalHead(size=9, fill_color=TEXT, line_color=TEXT),
-                    line_color=TEXT,
+                    end=NormalHead(
+                        size=9, fill_color=self._theme.text, line_color=self._theme.text
+                    ),
+                    line_color=self._theme.text,
                     line_width=2,
                     x_start=middle,
                     y_start=middle,
@@ -153,7 +162,7 @@ class ImageFigure:
                     x_units="screen",
                     y_units="screen",
                     text=name,
-                    text_color=TEXT,
+                    text_color=self._theme.text,
                     text_align="center",
                     text_baseline="middle",
                     text_font_style="bold",
@@ -166,7 +175,7 @@ class ImageFigure:
 class ProfileFigure:
     """The radial profile round a position."""
 
-    def __init__(self) -> None:
+    def __init__(self, theme: Theme = DARK) -> None:
         self.plot = figure(
             height=340,
             width=480,
@@ -181,9 +190,11 @@ class ProfileFigure:
         self.plot.toolbar.active_scroll = None
         self.rings = ColumnDataSource({"radius": [], "median": [], "lower": [], "upper": []})
         self.plot.varea(
-            "radius", "lower", "upper", source=self.rings, fill_color=ACCENT, fill_alpha=0.25
+            "radius", "lower", "upper", source=self.rings, fill_color=theme.accent, fill_alpha=0.25
         )
-        line = self.plot.line("radius", "median", source=self.rings, color=ACCENT, line_width=2)
+        line = self.plot.line(
+            "radius", "median", source=self.rings, color=theme.accent, line_width=2
+        )
         tips = [("radius", '@radius{0.000}"'), ("median", "@median{0.000a}")]
         self.plot.add_tools(HoverTool(renderers=[line], tooltips=tips, mode="vline"))
 

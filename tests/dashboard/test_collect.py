@@ -1,6 +1,9 @@
 """From documents to plain values, and what is derived of them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -20,19 +23,25 @@ from plausible import (
 from dashboards.collect import (
     Remark,
     SeeingFrame,
+    collect_contrast_medians,
     collect_night,
     collect_nights,
     collect_observation,
+    night_neighbours,
+    observation_neighbours,
     read_observation,
 )
 from dashboards.compute import (
     contrast_at,
+    contrast_medians,
     seeing_trend,
     select_cards,
     select_observations,
     summarise_night,
 )
 from dashboards.results import Curve, read_contrast_medians
+from roboao_assets.pipelines.night_plots import NightCurve, quartiles_by_filter
+from roboao_assets.storage.catalogue import Reader, open_catalogue
 
 BAD_VALUES = (None, "text", 3, True, [], [1], {}, {"status": []}, float("nan"), [[1], "x"])
 
@@ -50,7 +59,6 @@ def test_nights_are_newest_first(catalogue):
 
 def test_night_holds_its_observations_in_time_order(night):
     assert [o.id for o in night.observations] == [observation_id(t) for t in TARGETS]
-    assert (night.earlier, night.later) == (EARLIER_NIGHT, None)
     assert night.version
     assert len(night.seeing) == 13
     assert night.seeing_median_arcsec == 1.29
@@ -58,6 +66,60 @@ def test_night_holds_its_observations_in_time_order(night):
         "no star was found in the exposure"
     ]
     assert f"{observation_id(TARGETS[0])}/bright_star/full" in night.image_keys
+
+
+def test_neighbours_are_those_that_a_reader_may_see(catalogue_url, tmp_path):
+    copy = tmp_path / "catalogue.sqlite"
+    copy.write_bytes(Path(urlsplit(catalogue_url).path).read_bytes())
+    ids = [observation_id(target) for target in TARGETS]
+    reader = Reader(login="law", programs=("24.1",))
+    with open_catalogue(f"sqlite:///{copy}") as catalogue:
+        assert night_neighbours(catalogue, NIGHT, None) == (EARLIER_NIGHT, None)
+        assert night_neighbours(catalogue, EARLIER_NIGHT, None) == (None, NIGHT)
+        assert night_neighbours(catalogue, NIGHT, reader) == (None, None)
+        for place in (1, 4, 6):
+            catalogue.set_distributed(ids[place], True)
+        catalogue.set_distributed(observation_id(TARGETS[0], EARLIER_NIGHT), True)
+        assert night_neighbours(catalogue, NIGHT, reader) == (EARLIER_NIGHT, None)
+        seen = {
+            None: [(None, ids[1]), (ids[3], ids[5]), (ids[5], None)],
+            reader: [(None, None), (ids[1], ids[6]), (ids[4], None)],
+        }
+        for asking, expected in seen.items():
+            found = [
+                observation_neighbours(
+                    catalogue, collect_observation(catalogue, i, None)[0], asking
+                )
+                for i in (ids[0], ids[4], ids[6])
+            ]
+            assert found == expected
+        lost = replace(collect_observation(catalogue, ids[1], None)[0], night="")
+        assert observation_neighbours(catalogue, lost, None) == (None, None)
+        assert collect_contrast_medians(catalogue, NIGHT, None).keys() == {"lp600"}
+        assert collect_contrast_medians(catalogue, NIGHT, reader) == {}
+
+
+def test_medians_of_what_is_seen_are_those_of_the_nights_summary(night):
+    """The pipelines make the summary; the pages make it of what a reader sees."""
+    made = contrast_medians(night.observations)
+    curves = [
+        NightCurve(
+            filter_name=o.filter_name,
+            separation_arcsec=np.array(o.curve.separation_arcsec),
+            contrast_mag=np.array(o.curve.contrast_mag),
+        )
+        for o in night.observations
+        if o.curve is not None
+    ]
+    expected = {n: q for n, q in quartiles_by_filter(curves).items() if q.total > 1}
+    assert made.keys() == expected.keys() == {"lp600"}
+    for name in ("separation_arcsec", "lower_mag", "median_mag", "upper_mag"):
+        np.testing.assert_allclose(
+            getattr(made["lp600"], name), getattr(expected["lp600"], name), rtol=1e-12
+        )
+    short = [replace(night.observations[0], curve=Curve(separation_arcsec=(x, x + 0.1),
+             contrast_mag=(1.0, 2.0))) for x in (0.0, 1.0, 2.0)]  # fmt: skip
+    assert contrast_medians(short) == {}, "nowhere do half of these curves reach"
 
 
 def test_night_tells_what_failed_of_itself(catalogue):

@@ -6,7 +6,7 @@ import re
 import time
 from http.cookies import SimpleCookie
 from pathlib import Path
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import pytest
 from plausible import NIGHT, TARGETS, fill, observation_id
@@ -99,6 +99,48 @@ def test_files(clients, visitor):
     if visitor != "stranger":
         nothing = clients[visitor].ask(f"/file?{query}x")
         assert (status, body) == (404, nothing[2])
+
+
+@pytest.mark.parametrize("visitor", VISITORS)
+def test_parts_of_pages(clients, visitor):
+    """What a night's page is made of, and what the calendar counts."""
+    client = clients[visitor]
+    nights, night = client.ask("/nights/parts?year=2017"), client.ask(f"/night/parts?night={NIGHT}")
+    nobodys = client.ask(f"/night/parts?night={NOBODYS_NIGHT}")
+    if visitor == "stranger":
+        assert {answer[0] for answer in (nights, night, nobodys)} == {404}
+        return
+    assert nights[0] == 200
+    assert (NIGHT.encode() in nights[2]) == (night[0] == 200)
+    assert (NOBODYS_NIGHT.encode() in nights[2]) == (nobodys[0] == 200) == (visitor == "admin")
+    shown = {
+        observation
+        for observation in (SEEN, HIDDEN, OF_PI)
+        if quote(observation, safe="").encode() in night[2]
+    }
+    assert shown == seen_by(visitor) & {SEEN, HIDDEN, OF_PI}
+    if night[0] == 200:
+        assert (night[1]["Vary"], night[1]["Cache-Control"]) == ("Cookie", "private, no-cache")
+        again = client.ask(
+            f"/night/parts?night={NIGHT}", headers={"If-None-Match": night[1]["Etag"]}
+        )
+        assert again[0] == 304
+    else:
+        nothing = client.ask("/night/parts?night=19990101")
+        assert night[2] == nothing[2].replace(b"19990101", NIGHT.encode())
+
+
+@pytest.mark.parametrize("visitor", VISITORS[1:])
+def test_the_neighbours_of_an_observation_are_seen_ones(clients, visitor):
+    seen = sorted(seen_by(visitor) & {SEEN, HIDDEN, OF_PI})
+    for observation in seen:
+        page = clients[visitor].ask(address_of("/observation", observation))[2].decode()
+        linked = {
+            unquote(found) for found in re.findall(r'rel="(?:prev|next)"[^>]*id=([^"]+)"', page)
+        }
+        assert linked <= seen_by(visitor)
+        if visitor != "admin":
+            assert linked == set()
 
 
 # Page -> who is shown it; `what` stands in the page of those and in nobody else's.

@@ -10,11 +10,12 @@ from PIL import Image
 from plausible import NIGHT, SCRIPT_NAME, TARGETS, observation_id
 from visiting import logged_in
 
-from dashboards import links, markup, plot
+from dashboards import links, markup, night_markup, night_plots, nights_markup, plot
 from dashboards.collect import collect_night, collect_observation, read_observation
 from dashboards.compute import summarise_night
 from dashboards.images import PictureStore, make_thumbnail
 from dashboards.source import CatalogueSource
+from dashboards.themes import DARK
 from roboao_assets.pipelines.picture_style import FILTER_STYLES, OTHER_FILTER_STYLE
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 
@@ -54,14 +55,15 @@ def night(catalogue):
 
 
 def test_night_markup_is_well_formed_and_escaped(night):
-    cards = markup.gallery(night.observations, night.image_keys, total=7)
-    check(markup.night_head(night, summarise_night(night)) + cards + markup.night_pictures(night))
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in cards
-    assert "<script" not in cards
-    assert cards.count('loading="lazy"') == cards.count("<img") == 22
+    rows = night_markup.observation_rows(night.observations, night.image_keys, night=NIGHT, total=7)
+    head = night_markup.night_head(night, summarise_night(night))
+    check(head + rows + night_markup.night_pictures(night) + night_markup.seeing_player(night))
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in rows
+    assert "<script" not in rows
+    assert rows.count('loading="lazy"') == rows.count("<img") == 22
     faint = observation_id(TARGETS[3])
-    assert f"{faint}/faint_star/cropped" in unquote(cards)
-    assert f"{faint}/bright_star/cropped" not in unquote(cards)
+    assert f"{faint}/faint_star/cropped" in unquote(rows)
+    assert f"{faint}/bright_star/cropped" not in unquote(rows)
 
 
 def test_observation_markup_is_well_formed_and_escaped(catalogue):
@@ -110,7 +112,7 @@ def test_candidates_table_tells_what_was_looked_for():
 
 @pytest.mark.parametrize("text", ['"><img src=x onerror=alert(1)>', "<script>", "'&amp;"])
 def test_messages_are_escaped(text):
-    for html in (markup.problem(text, text), markup.empty_archive(text)):
+    for html in (markup.problem(text, text), nights_markup.empty_archive(text)):
         assert "img" not in check(html).seen
 
 
@@ -125,18 +127,21 @@ def test_links_survive_any_id():
 
 
 def test_palette_is_the_previews_own():
-    assert {name: style[0] for name, style in plot.FILTER_STYLES.items()} == {
+    assert {name: style[0] for name, style in DARK.filters.items()} == {
         name: style[0] for name, style in FILTER_STYLES.items()
     }
-    assert plot.OTHER_FILTER_STYLE[0] == OTHER_FILTER_STYLE[0]
+    assert DARK.other_filter[0] == OTHER_FILTER_STYLE[0]
 
 
 def test_plots_share_their_time_axis_and_invert_contrast(night):
-    span = plot.make_time_range(night)
-    seeing, strehl = plot.plot_seeing(night, span), plot.plot_strehl(night.observations, span)
-    assert seeing.x_range is strehl.x_range
+    span = night_plots.make_time_range(night)
+    seeing = night_plots.plot_seeing(night, span)
+    strehl = night_plots.plot_strehl(night.observations, span)
+    deep = night_plots.plot_contrast_over_time(night.observations, span)
+    assert seeing.x_range is strehl.x_range is deep.x_range
+    assert deep.y_range.flipped
     points = sum(
-        len(r.data_source.data["time"]) for r in seeing.renderers if "fwhm" in r.data_source.data
+        len(r.data_source.data["time"]) for r in seeing.renderers if "value" in r.data_source.data
     )
     assert points == len(night.seeing)
     result = night.observations[0].results[0]
@@ -150,7 +155,8 @@ def test_plots_share_their_time_axis_and_invert_contrast(night):
 
 
 def test_nothing_measured_is_no_plot():
-    assert plot.plot_strehl([]) is None
+    assert night_plots.plot_strehl([]) is None
+    assert night_plots.plot_contrast_over_time([]) is None
 
 
 @pytest.fixture(scope="module")
