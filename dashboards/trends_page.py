@@ -15,7 +15,7 @@ from dashboards.search_markup import wrong_form
 from dashboards.source import CatalogueSource
 from dashboards.themes import Theme
 from dashboards.trends import Trends, collect_trends
-from dashboards.trends_plot import plot_trends
+from dashboards.trends_plot import MOST_POINTS, plot_trends
 from roboao_assets.science.errors import CatalogueError
 from roboao_assets.storage.catalogue import Reader
 
@@ -95,7 +95,7 @@ def trends_form(form: SearchForm) -> str:
     )
     return (
         f'<div class="page-title"><h1>{_TITLE}</h1></div>'
-        f'<form class="choices" method="get" action="{TRENDS_URL}">{shown}{others}'
+        f'<form class="choice narrow" method="get" action="{TRENDS_URL}">{shown}{others}'
         f'<button type="submit">Show</button> <a href="{TRENDS_URL}">everything</a></form>'
     )
 
@@ -116,10 +116,16 @@ def trends_head(trends: Trends, form: SearchForm, theme: Theme) -> str:
     noun = "observation" if trends.total == 1 else "observations"
     return (
         f'<p class="found">{len(trends.ids):,} Strehl ratios of {trends.total:,} {noun} '
-        f"({listed}). Hollow: flagged BAD?, and left out of the median (line) and quartiles "
-        f"(band). A click opens the observation; a box drawn in one plot picks it out in all."
+        f"({listed}). {_thinned(trends)}Hollow: flagged BAD?, left out of median (line) and "
+        f"quartiles (band). A click opens the observation; a box in one plot picks it out in all."
         f'</p><p class="colour-key">{_colour_key(trends.filters, theme)}</p>'
     )
+
+
+def _thinned(trends: Trends) -> str:
+    if len(trends.ids) <= MOST_POINTS:
+        return ""
+    return f"{MOST_POINTS:,} of them are drawn, medians are of all; choose fewer to see each. "
 
 
 def _colour_key(filters: Sequence[str], theme: Theme) -> str:

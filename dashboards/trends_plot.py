@@ -14,8 +14,9 @@ _AXES = {
     "elevation_deg": ("Against elevation", "elevation (deg)"),
     "time_ms": ("Over time", "date (UT)"),
 }
-# Of so many points each is drawn by the graphics card, where there is one.
-_WEBGL_FROM = 2_000
+# More points hide one another, and keep a browser busy for seconds.
+MOST_POINTS = 6_000
+_MANY = 1_500
 _HEIGHT_PX = 360
 _STREHL_LABEL = "Strehl ratio (%)"
 # Of one point; of several under the pointer the first.
@@ -30,7 +31,8 @@ if (index !== undefined) {
 def plot_trends(trends: Trends, theme: Theme = DARK) -> list[tuple[str, figure]]:
     """Plot Strehl ratios against all they may depend on; a click opens the observation.
 
-    What is chosen with a box in one plot stands out in the others.
+    What is chosen with a box in one plot stands out in the others. Medians are those of all
+    points; drawn are `MOST_POINTS` of them at most.
 
     Parameters
     ----------
@@ -51,37 +53,41 @@ def plot_trends(trends: Trends, theme: Theme = DARK) -> list[tuple[str, figure]]
 
 
 def _columns(trends: Trends, theme: Theme) -> dict[str, object]:
-    styles = {name: theme.filter_style(name) for name in set(trends.filters)}
+    count = len(trends.ids)
+    # The same ones every time, whatever their order in time.
+    drawn = np.random.default_rng(0).permutation(count)[:MOST_POINTS]
+    drawn.sort()
+    filters = [trends.filters[i] for i in drawn]
+    styles = {name: theme.filter_style(name) for name in set(filters)}
     return {
-        "id": list(trends.ids),
-        "filter": list(trends.filters),
-        "strehl": trends.strehl_percent.astype(np.float32),
+        "id": [trends.ids[i] for i in drawn],
+        "filter": filters,
+        "strehl": trends.strehl_percent[drawn].astype(np.float32),
         # Single precision would move a time by minutes.
-        "time_ms": trends.time_ms,
-        "seeing_arcsec": trends.seeing_arcsec.astype(np.float32),
-        "magnitude": trends.magnitude.astype(np.float32),
-        "elevation_deg": trends.elevation_deg.astype(np.float32),
-        "colour": [styles[name][0] for name in trends.filters],
-        "marker": [styles[name][1] for name in trends.filters],
-        "filled": np.where(trends.flagged, 0.0, 0.6).astype(np.float32),
+        "time_ms": trends.time_ms[drawn],
+        "seeing_arcsec": trends.seeing_arcsec[drawn].astype(np.float32),
+        "magnitude": trends.magnitude[drawn].astype(np.float32),
+        "elevation_deg": trends.elevation_deg[drawn].astype(np.float32),
+        "colour": [styles[name][0] for name in filters],
+        "marker": [styles[name][1] for name in filters],
+        "filled": np.where(trends.flagged[drawn], 0.0, 0.6).astype(np.float32),
     }
 
 
 def _plot(trends: Trends, source: ColumnDataSource, name: str, label: str, theme: Theme) -> figure:
-    many = len(trends.ids) >= _WEBGL_FROM
+    many = len(trends.ids) >= _MANY
     options = {"x_axis_type": "datetime"} if name == "time_ms" else {}
     plot = new_plot(
         _STREHL_LABEL,
         height_px=_HEIGHT_PX,
         x_axis_label=label,
-        output_backend="webgl" if many else "canvas",
         **options,
     )
     points = plot.scatter(
         name,
         "strehl",
         source=source,
-        marker="marker",
+        marker="circle" if many else "marker",
         size=4 if many else 8,
         line_color="colour",
         fill_color="colour",
