@@ -12,6 +12,11 @@ from bokeh.server.server import Server
 
 from dashboards import pages
 from dashboards.access import Access
+from dashboards.administration_actions import Administration, AdministrationHandler
+from dashboards.administration_markup import ACTION_URL
+from dashboards.administration_pages import AdministrationPages
+from dashboards.answers import Answers
+from dashboards.comments import COMMENT_URL, CommentDesk, CommentHandler
 from dashboards.files import FileHandler, FileStore
 from dashboards.gate import LOGIN_URL, LOGOUT_URL, ArchiveAuth, Gate, guard
 from dashboards.images import ImageHandler, PictureStore
@@ -26,12 +31,14 @@ from dashboards.sessions import Sessions, derived_secret, has_users, read_secret
 from dashboards.source import CatalogueSource
 from dashboards.viewer import Viewers
 from dashboards.viewer_images import ImageStore
+from dashboards.visitor_parts import VisitorParts
 from roboao_assets.science.errors import ArchiveError, CatalogueError, SettingsError
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings, load_settings
 
 _PICTURE_THREADS = 4
 _LOOKUP_THREADS = 4
+_CHANGE_THREADS = 2
 # Forms and messages of browsers are small.
 _MOST_BODY_BYTES = 100_000
 _MOST_MESSAGE_BYTES = 1_000_000
@@ -111,22 +118,39 @@ def _routes(
     viewers = Viewers(paths=paths, store=ImageStore(), executor=executor)
     resolver = NameResolver()
     dagster_url = settings.dagster_url.rstrip("/") or f"http://127.0.0.1:{settings.dagster_port}"
+    answers, changes = Answers(), ThreadPoolExecutor(_CHANGE_THREADS, thread_name_prefix="changes")
+    own_parts = VisitorParts(access=access, answers=answers)
+    admin = AdministrationPages(
+        source=source, settings=settings, access=access, answers=answers, executor=executor
+    )
     routes = {
         # Functions proper: Panel takes any other callable for a pane of its value.
         "/": lambda: pages.nights_page(source),
-        "/night": lambda: pages.night_page(source, access),
-        "/observation": lambda: pages.observation_page(source, access, viewers, dagster_url),
+        "/night": lambda: pages.night_page(source, access, own_parts),
+        "/observation": lambda: pages.observation_page(
+            source, access, viewers, dagster_url, own_parts
+        ),
         "/search": lambda: search_page(source, executor, resolver),
         "/psf-library": lambda: library_page(source, library, changer),
+        "/administration": admin.overview,
+        "/administration/redo": admin.redo,
+        "/administration/calibration": admin.calibration,
+        "/administration/users": admin.users,
+        "/administration/log": admin.log,
     }
     pictures = {"store": PictureStore(source), "access": access, "executor": executor}
     files = {"store": FileStore(source, paths), "access": access, "executor": executor}
     tables = {"source": source, "executor": executor, "resolver": resolver}
+    forms = {"answers": answers, "executor": changes}
+    comments = CommentDesk(catalogue_url=url, paths=paths, access=access)
+    administration = Administration(settings=settings, access=access)
     desk = LoginDesk(source, url)
     return routes, [
         ("/image", ImageHandler, pictures),
         ("/file", FileHandler, files),
         ("/search/table", ExportHandler, tables),
+        (COMMENT_URL, CommentHandler, forms | {"work": comments.perform}),
+        (ACTION_URL, AdministrationHandler, forms | {"work": administration.perform}),
         (LOGIN_URL, LoginHandler, {"source": source, "desk": desk, "sessions": sessions}),
         (LOGOUT_URL, LogoutHandler, {"sessions": sessions}),
     ]

@@ -1,20 +1,14 @@
 """Addresses of the pages and pictures. Ids come from file names and may hold any character."""
 
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
+
+from roboao_assets.storage.page_links import night_url, observation_url
+
+__all__ = ["THUMBNAIL_WIDTHS_PX", "file_url", "image_url", "night_url", "observation_url"]
 
 # Widths at which a picture can be asked for; anything else is refused, so that nobody can fill
 # the server's memory with sizes.
 THUMBNAIL_WIDTHS_PX = (360, 720)
-
-
-def night_url(night: str) -> str:
-    """Address of a night's page."""
-    return f"/night?night={quote(night, safe='')}"
-
-
-def observation_url(identifier: str) -> str:
-    """Address of an observation's page."""
-    return f"/observation?id={quote(identifier, safe='')}"
 
 
 def file_url(identifier: str, name: str) -> str:

@@ -27,7 +27,7 @@ def build_page(title: str, body: pn.viewable.Viewable) -> pn.Template:
     page.add_variable("style", page_style())
     page.add_variable("visitor_name", visitor.name)
     page.add_variable("visitor_is_admin", visitor.is_admin)
-    page.add_variable("form_token", _request().form_token)
+    page.add_variable("form_token", form_token())
     page.add_panel("main", body)
     return page
 
@@ -44,6 +44,11 @@ def page_visitor() -> Visitor:
     if visitor is None:
         raise AccessError("a page is made for somebody who is logged in, and nobody is")
     return visitor
+
+
+def form_token() -> str:
+    """Return what every form of a page carries, so that no other site can send it."""
+    return str(_request().form_token)
 
 
 def html_pane(text: str) -> pn.pane.HTML:

@@ -39,6 +39,7 @@ from dashboards.page_frame import (
 from dashboards.provenance import provenance_markup, read_provenance
 from dashboards.source import CatalogueSource
 from dashboards.viewer import Viewer, Viewers
+from dashboards.visitor_parts import VisitorParts
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 from roboao_assets.storage.catalogue import Reader
 
@@ -69,7 +70,7 @@ def nights_page(source: CatalogueSource) -> pn.Template:
     return build_page("Nights", pn.Column(title, table, sizing_mode="stretch_width"))
 
 
-def night_page(source: CatalogueSource, access: Access) -> pn.Template:
+def night_page(source: CatalogueSource, access: Access, own_parts: VisitorParts) -> pn.Template:
     """A night: numbers, plots, and its observations as cards."""
     name, visitor = address_argument("night"), page_visitor()
     if not is_night(name):
@@ -83,11 +84,17 @@ def night_page(source: CatalogueSource, access: Access) -> pn.Template:
     if night is None:
         sentence = f"The catalogue has no night {name} with observations that you may see."
         return _problem_page("Night", "No such night", sentence)
-    return build_page(f"Night {markup.dashed(name)}", _night_body(source, night, visitor.reader))
+    body = _night_body(source, night, visitor.reader)
+    body.extend(own_parts.of_night(visitor, name))
+    return build_page(f"Night {markup.dashed(name)}", body)
 
 
 def observation_page(
-    source: CatalogueSource, access: Access, viewers: Viewers, dagster_url: str
+    source: CatalogueSource,
+    access: Access,
+    viewers: Viewers,
+    dagster_url: str,
+    own_parts: VisitorParts,
 ) -> pn.Template:
     """An observation: every picture, every number, its FITS header."""
     identifier, visitor = address_argument("id"), page_visitor()
@@ -122,6 +129,7 @@ def observation_page(
             made = plot.plot_contrast(result.curve, median, result.candidates)
             parts.append(_plot_panel("Contrast", made))
     parts.append(html_pane(markup.observation_pictures(observation, keys)))
+    parts += own_parts.of_observation(source.get(), visitor, identifier)
     parts.append(_header_search(observation))
     told = read_provenance(viewer.files, observation.id)
     parts.append(html_pane(provenance_markup(told, observation.id, dagster_url)))

@@ -117,9 +117,9 @@ def test_a_flag_makes_a_product_and_its_dependents_again(settings, catalogue, sm
     assert (status["done"], status["force_redo"], status["enqueued"]) == (True, False, False)
     modified = "last_modified"
     assert product(after, "bright_star")[modified] == product(before, "bright_star")[modified]
-    (entry,) = catalogue.requests.history(name)
-    assert (entry["action"], entry["by"]) == ("made strehl_ratio", "operator (catalogue)")
-    assert entry["result"] == "done"
+    (entry,) = catalogue.actions.newest(name)
+    assert (entry.action, entry.by) == ("made strehl_ratio", "operator (catalogue)")
+    assert entry.detail["result"] == "done"
     assert catalogue.requests.all() == []
     assert set(statuses(reduce(settings, name)).values()) <= {"unchanged", "skipped"}
 
@@ -255,8 +255,8 @@ def test_a_night_without_darks_waits_and_can_be_lent_masters(
         assert copy_calibration(ws, OTHER, None, by="ann").night == NIGHT
     section = catalogue.night(OTHER)["calib"]
     assert section["comment"] == f"Copied from {NIGHT}"
-    (entry,) = catalogue.requests.history(OTHER)
-    assert (entry["by"], entry["source"]) == ("ann", NIGHT)
+    (entry,) = catalogue.actions.newest(OTHER)
+    assert (entry.by, entry.detail["source"]) == ("ann", NIGHT)
     assert set(catalogue.requests.of(OTHER).stages) == {stage for stage in ended}
     ended = prepare(settings, OTHER)
     assert ended["master_darks"].status == "unchanged"
