@@ -157,7 +157,7 @@ def status_table(status: Status) -> str:
 def failures_table(found: FailureList, night: str = "") -> str:
     """Return what failed, with its reasons and what comes of it, and where to look further."""
     rows = "".join(
-        f'<tr><td class="short"><a href="{escape(night_url(of))}">{dashed(of)}</a></td>'
+        f'<tr><td class="short"><a href="{escape(night_url(of))}">{escape(dashed(of))}</a></td>'
         f'<td class="id-cell">{_subject(failure.subject)}</td>'
         f'<td class="short">{escape(failure.product)}</td>'
         f"<td>{escape(failure.reason)}</td>"
@@ -255,7 +255,7 @@ def redo_plan(subject: str, product: str, plan: RedoPlan, token: str) -> str:
     """Return in words what will be made again, and the form that asks for it."""
     night = len(subject) == 8
     of = (
-        f'the night <a href="{escape(night_url(subject))}">{dashed(subject)}</a>'
+        f'the night <a href="{escape(night_url(subject))}">{escape(dashed(subject))}</a>'
         if night
         else f'<a href="{escape(observation_url(subject))}">{escape(subject)}</a>'
     )
@@ -342,7 +342,7 @@ def lenders_form(night: str, lenders: Sequence[Lender], token: str, most: int = 
         '<option value="">the nearest that lacks nothing</option>' if not lenders[0].missing else ""
     )
     options = nearest + "".join(
-        f'<option value="{escape(lender.night)}">{dashed(lender.night)}, {lender.days} '
+        f'<option value="{escape(lender.night)}">{escape(dashed(lender.night))}, {lender.days} '
         f"day{'' if lender.days == 1 else 's'} away, "
         f"{escape('lacks ' + ', '.join(lender.missing) if lender.missing else 'lacks nothing')}"
         "</option>"
@@ -356,8 +356,8 @@ def lenders_form(night: str, lenders: Sequence[Lender], token: str, most: int = 
     )
     return (
         f'<section class="plan"><p>The masters are copied into the night '
-        f'<a href="{escape(night_url(night))}">{dashed(night)}</a>, which is then reduced with '
-        "them; it is recorded as “Copied from …”. Calibration files of its own, should they "
+        f'<a href="{escape(night_url(night))}">{escape(dashed(night))}</a>, which is then '
+        "reduced with them; it is recorded as “Copied from …”. Calibration files of its own, should they "
         f'come later, replace them.</p>{warning}<form class="line" method="post" '
         f'action="{ACTION_URL}">'
         + hidden_fields(token, action="copy-calibration", night=night, back=calibration_url(night))

@@ -74,8 +74,8 @@ class FormHandler(RequestHandler):
 
     # Of the fields, what is given back when the form is refused.
     typed_field = ""
-    # Where the browser is led if the form does not say it.
-    home = "/"
+    # Where the browser is led if the form does not say it; empty: nowhere can the answer be read.
+    home = ""
 
     def initialize(
         self,
@@ -89,9 +89,10 @@ class FormHandler(RequestHandler):
     async def post(self) -> None:
         """Carry the form out and lead to the page that says what became of it."""
         visitor = current_visitor(self.request)
+        arguments = self.request.body_arguments
         fields: dict[str, str] = {}
         try:
-            fields = read_fields(self.request.body_arguments)
+            fields = read_fields(arguments)
             if visitor is None:
                 raise AccessError("nobody is logged in")
             sentence = await asyncio.get_running_loop().run_in_executor(
@@ -99,7 +100,7 @@ class FormHandler(RequestHandler):
             )
             answer = Answer(sentence=sentence)
         except AccessError as error:
-            self._refuse(404, str(error))
+            self._explain(404, str(error))
             return
         except ArchiveError as error:
             answer = Answer(
@@ -108,20 +109,25 @@ class FormHandler(RequestHandler):
                 typed=fields.get(self.typed_field, ""),
             )
         assert visitor is not None
-        self._lead_on(fields.get("back", ""), self._answers.keep(visitor, answer))
+        back = own_path(arguments.get("back", [b""])[-1].decode("utf-8", "replace"))
+        back = self.home if back == "/" else back
+        if back:
+            self._lead_on(back, self._answers.keep(visitor, answer))
+        else:
+            self._explain(400 if answer.bad else 200, answer.sentence)
 
     def _lead_on(self, back: str, word: str) -> None:
-        place = urlsplit(own_path(back) if back else self.home)
+        place = urlsplit(back)
         query = "&".join(filter(None, (place.query, urlencode({ARGUMENT: word}))))
         self.set_header("Cache-Control", "no-store")
         anchor = f"#{place.fragment}" if place.fragment else ""
         self.redirect(f"{place.path}?{query}{anchor}", status=303)
 
-    def _refuse(self, status: int, sentence: str) -> None:
+    def _explain(self, status: int, sentence: str) -> None:
         self.set_status(status)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
-        self.finish(f"{sentence}.\n")
+        self.finish(f"{sentence.removesuffix('.')}.\n")
 
 
 def read_fields(arguments: Mapping[str, list[bytes]]) -> dict[str, str]:
