@@ -9,8 +9,8 @@ from dashboards.links import END_TOKENS_URL
 from dashboards.page_frame import (
     address_argument,
     build_page,
+    form_token,
     html_pane,
-    page_request,
     page_visitor,
 )
 
@@ -23,7 +23,7 @@ def account_page(token_days: float) -> pn.Template:
     ended = address_argument("ended") == "yes"
     return build_page(
         _TITLE,
-        html_pane(account_markup(visitor, page_request().form_token, token_days, ended=ended)),
+        html_pane(account_markup(visitor, form_token(), token_days, ended=ended)),
     )
 
 

@@ -28,6 +28,7 @@ from dashboards.page_frame import (
 from dashboards.parts import NIGHT_PARTS_URL, PartsError, PartsMaker, page_parts
 from dashboards.source import CatalogueSource
 from dashboards.themes import Theme
+from dashboards.visitor_parts import VisitorParts
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 from roboao_assets.storage.catalogue import Reader
 
@@ -37,7 +38,7 @@ _TITLE = "Night"
 _PLACES = ("q", "show", "sort")
 
 
-def night_page(source: CatalogueSource, executor: Executor) -> pn.Template:
+def night_page(source: CatalogueSource, executor: Executor, own_parts: VisitorParts) -> pn.Template:
     """The parts that `night_parts` has made; the plots come when they are drawn.
 
     Parameters
@@ -45,6 +46,7 @@ def night_page(source: CatalogueSource, executor: Executor) -> pn.Template:
     source : CatalogueSource
     executor : Executor
         Reads the night and draws its plots.
+    own_parts : VisitorParts
     """
     name = address_argument("night")
     try:
@@ -55,12 +57,14 @@ def night_page(source: CatalogueSource, executor: Executor) -> pn.Template:
         return problem_page(_TITLE, "The catalogue cannot be read", str(error))
     plots = pn.Column(html_pane(f'<div class="waiting-plots">{markup.DRAWING}</div>'), margin=0)
     plots.sizing_mode = "stretch_width"
-    drawing = _drawing(source, executor, name, page_visitor().reader, page_theme(), plots)
+    visitor = page_visitor()
+    drawing = _drawing(source, executor, name, visitor.reader, page_theme(), plots)
     pn.state.onload(drawing)
     if pn.state.curdoc is not None:
         pn.state.add_periodic_callback(drawing, period=REFRESH_MS)
     chosen = {place: address_argument(place) for place in _PLACES}
     before, after = _frame(name, chosen, parts)
+    after += own_parts.of_night(visitor, name)
     return build_page(f"{_TITLE} {dashed(name)}", plots, before=before, after=after)
 
 
