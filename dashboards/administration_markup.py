@@ -43,7 +43,7 @@ form.line input, form.line select { background: var(--raised); border: 1px solid
   border-radius: 4px; box-sizing: border-box; color: var(--text); font: inherit; font-size: 14px;
   height: 32px; min-width: 0; padding: 2px 8px; }
 form.line button { height: 32px; }
-button.main { background: var(--accent); border-color: var(--accent); color: #06121a;
+button.main { background: var(--accent); border-color: var(--accent); color: var(--on-accent);
   font-weight: 600; }
 button.danger { border-color: var(--bad); color: var(--bad); }
 input:focus-visible, select:focus-visible, summary:focus-visible, a:focus-visible {
@@ -357,8 +357,8 @@ def lenders_form(night: str, lenders: Sequence[Lender], token: str, most: int = 
     return (
         f'<section class="plan"><p>The masters are copied into the night '
         f'<a href="{escape(night_url(night))}">{escape(dashed(night))}</a>, which is then '
-        "reduced with them; it is recorded as “Copied from …”. Calibration files of its own, if they "
-        f'come later, replace them.</p>{warning}<form class="line" method="post" '
+        "reduced with them; it is recorded as “Copied from …”. Calibration files of its own, if "
+        f'they come later, replace them.</p>{warning}<form class="line" method="post" '
         f'action="{ACTION_URL}">'
         + hidden_fields(token, action="copy-calibration", night=night, back=calibration_url(night))
         + f'<label>from<select name="source">{options}</select></label>'

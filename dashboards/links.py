@@ -9,6 +9,7 @@ __all__ = [
     "ACCOUNT_URL",
     "END_TOKENS_URL",
     "THUMBNAIL_WIDTHS_PX",
+    "TRENDS_URL",
     "file_url",
     "image_url",
     "local_path",
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 ACCOUNT_URL, END_TOKENS_URL = "/account", "/account/end-tokens"
+TRENDS_URL = "/trends"
 # Widths at which a picture can be asked for; anything else is refused, so that nobody can fill
 # the server's memory with sizes.
 THUMBNAIL_WIDTHS_PX = (360, 720)

@@ -14,6 +14,7 @@ from dashboards import night_plots
 from dashboards.access import Access, Asked, Visitor, is_night
 from dashboards.collect import Night, collect_night, night_neighbours
 from dashboards.compute import ORDERS, SELECTIONS, select_observations, summarise_night
+from dashboards.links import night_search
 from dashboards.markup import dashed, problem
 from dashboards.page_frame import (
     address_argument,
@@ -26,6 +27,7 @@ from dashboards.page_frame import (
     problem_page,
 )
 from dashboards.parts import NIGHT_PARTS_URL, PartsError, PartsMaker, page_parts
+from dashboards.script_links import script_links
 from dashboards.source import CatalogueSource
 from dashboards.themes import Theme
 from dashboards.visitor_parts import VisitorParts
@@ -64,7 +66,7 @@ def night_page(source: CatalogueSource, executor: Executor, own_parts: VisitorPa
         pn.state.add_periodic_callback(drawing, period=REFRESH_MS)
     chosen = {place: address_argument(place) for place in _PLACES}
     before, after = _frame(name, chosen, parts)
-    after += own_parts.of_night(visitor, name)
+    after += script_links(night_search(name)) + own_parts.of_night(visitor, name)
     return build_page(f"{_TITLE} {dashed(name)}", plots, before=before, after=after)
 
 

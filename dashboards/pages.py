@@ -30,6 +30,7 @@ from dashboards.page_frame import (
     problem_page,
 )
 from dashboards.provenance import provenance_markup, read_provenance
+from dashboards.script_links import script_links
 from dashboards.source import CatalogueSource
 from dashboards.themes import Theme
 from dashboards.viewer import Viewer, Viewers
@@ -85,7 +86,8 @@ def observation_page(
     parts.append(_header_search(observation))
     told = read_provenance(viewer.files, observation.id)
     parts.append(html_pane(provenance_markup(told, observation.id, dagster_url)))
-    parts.append(html_pane(files_table(viewer.files, observation.id)))
+    scripts = script_links({"text": observation.id, "match": "exact"})
+    parts.append(html_pane(files_table(viewer.files, observation.id) + scripts))
     return build_page(
         observation.name or identifier,
         pn.Column(*parts, sizing_mode="stretch_width"),

@@ -3,9 +3,16 @@
 from collections.abc import Sequence
 from html import escape
 
-from dashboards.links import THUMBNAIL_WIDTHS_PX, image_url, night_url, observation_url
+from dashboards.links import (
+    THUMBNAIL_WIDTHS_PX,
+    TRENDS_URL,
+    image_url,
+    night_url,
+    observation_url,
+)
 from dashboards.markup import NOTHING, dashed, number
 from dashboards.results import PIPELINES
+from dashboards.script_links import script_links
 from dashboards.search_collect import SearchResult, SearchRow
 from dashboards.search_exports import MOST_ROWS
 from dashboards.search_form import FILTERS, FLAGS, RANGES, SearchForm
@@ -86,9 +93,11 @@ def results(form: SearchForm, result: SearchResult) -> str:
     return (
         f'<div class="found"><b class="total">{result.total} {noun}</b>'
         f'<span class="quiet">found in {result.took_ms:.0f} ms</span>{place}'
-        f'<span class="beside"><span class="quiet">all as</span>{exports}</span></div>'
+        f'<span class="beside"><a href="{escape(form.address(TRENDS_URL, page="", sort=""))}">'
+        f'trends</a><span class="quiet">all as</span>{exports}</span></div>'
         f'<div class="wide"><table class="results"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>{_pages(form, result)}"
+        + script_links(form.chosen(page="", sort=""))
     )
 
 

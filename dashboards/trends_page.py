@@ -8,6 +8,7 @@ from html import escape
 import panel as pn
 from bokeh.plotting import figure
 
+from dashboards.links import TRENDS_URL
 from dashboards.markup import problem
 from dashboards.page_frame import build_page, html_pane, page_theme, page_visitor, plot_panel
 from dashboards.search_form import FILTERS, SearchForm, SearchFormError, read_form
@@ -19,7 +20,6 @@ from dashboards.trends_plot import MOST_POINTS, plot_trends
 from roboao_assets.science.errors import CatalogueError
 from roboao_assets.storage.catalogue import Reader
 
-TRENDS_URL = "/trends"
 _TITLE = "Trends"
 _WAITING = '<p class="loading" role="status">Reading the archive…</p>'
 # What can be chosen on the page itself; an address of the search page may hold more.

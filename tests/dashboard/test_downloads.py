@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -17,6 +18,7 @@ from visiting import Client, add_user, logged_in
 from dashboards.access import Access, Asked
 from dashboards.download_script import Entry, ScriptHead, script_text
 from dashboards.download_tokens import DownloadTokens
+from dashboards.script_links import script_links
 from dashboards.source import CatalogueSource
 from roboao_assets.storage.catalogue import open_catalogue
 from roboao_assets.storage.paths import ArchivePaths
@@ -290,3 +292,14 @@ def test_a_script_is_not_in_the_list_of_processes_and_its_login_is_private(tmp_p
     assert "geheim" not in told
     assert told.endswith("600\n")
     assert {p.name for p in tmp_path.iterdir()} == {"bin", "seen", "script.sh"}
+
+
+def test_the_pages_lead_to_the_scripts(user):
+    night = user.ask(f"/night?night={NIGHT}")[2].decode()
+    address = re.search(r'href="(/script[^"]+tool=curl[^"]+packages[^"]+)"', night)[1]
+    status, _, body = user.ask(address.replace("&amp;", "&"))
+    assert status == 200
+    assert PACKAGE in body.decode()
+    links = script_links({"text": '"><script>', "match": "exact"})
+    assert "<script>" not in links
+    assert links.count("/script?tool=") == 4
