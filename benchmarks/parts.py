@@ -21,6 +21,7 @@ PARTS = {
     "contrast": "benchmarks.contrast",
     "faint": "benchmarks.faint_stars",
     "catalogue": "benchmarks.catalogue",
+    "pages": "benchmarks.page_loads",
     "packages": "benchmarks.packages",
     "sessions": "benchmarks.sessions",
     "scale": "benchmarks.scale",

@@ -9,10 +9,10 @@ from typing import Any
 
 from bokeh.models import (
     ColumnDataSource,
+    CustomJS,
     DatetimeTickFormatter,
     GlyphRenderer,
     HoverTool,
-    OpenURL,
     Range1d,
     TapTool,
 )
@@ -34,6 +34,11 @@ _HEIGHT_PX = 260
 # So many points draw a curve; more would only make the page larger.
 _MOST_CURVE_POINTS = 40
 _UTC = {"@time": "datetime"}
+_OPEN = """
+const { selected, data } = cb_data.source;
+const url = data.url[selected.indices[0]];
+if (url) window.location.assign(url);
+"""
 
 
 def make_time_range(night: Night) -> Range1d | None:
@@ -59,6 +64,7 @@ def plot_seeing(
     if not night.seeing:
         return None
     plot = _time_plot("seeing FWHM (arcsec)", time_range)
+    clicked = []
     for name, frames in _by_filter(night.seeing):
         keys = [f"{night.night}/seeing/{frame.id}" for frame in frames]
         columns = {
@@ -75,7 +81,8 @@ def plot_seeing(
             ],
         }
         tips = [("FWHM", '@value{0.00}" (@x × @y)'), ("exposure", "@exposure s")]
-        _add_points(plot, name, columns, tips, theme)
+        clicked.append(_add_points(plot, name, columns, tips, theme))
+    _open_pages(plot, clicked)
     trend = seeing_trend(night.seeing)
     if trend:
         times, values = zip(*trend, strict=True)
@@ -102,6 +109,7 @@ def plot_strehl(
     if not measured:
         return None
     plot = _time_plot("Strehl ratio (%)", time_range)
+    clicked = []
     for name, group in _by_filter(measured):
         errors = [o.strehl_error_percent or 0.0 for o in group]
         ratios = [o.strehl_percent or 0.0 for o in group]
@@ -119,6 +127,8 @@ def plot_strehl(
         colour, _ = theme.filter_style(name)
         bars = plot.segment("time", "low", "time", "high", source=points.data_source, color=colour)
         bars.nonselection_glyph = None
+        clicked.append(points)
+    _open_pages(plot, clicked)
     _start_at_zero(plot, [o.strehl_percent or 0.0 for o in measured])
     style_legend(plot)
     return plot
@@ -134,9 +144,11 @@ def plot_contrast_over_time(
         return None
     at = f'{SUMMARY_SEPARATION_ARCSEC:g}"'
     plot = _time_plot(f"contrast at {at} (mag)", time_range)
+    tips, clicked = [(f"contrast at {at}", "@value{0.00} mag")], []
     for name, group in _by_filter(measured):
         columns = {**_identity(group), "value": [values[o.id] for o in group]}
-        _add_points(plot, name, columns, [(f"contrast at {at}", "@value{0.00} mag")], theme)
+        clicked.append(_add_points(plot, name, columns, tips, theme))
+    _open_pages(plot, clicked)
     plot.y_range.flipped = True
     style_legend(plot)
     return plot
@@ -159,7 +171,7 @@ def plot_contrast_curves(night: Night, theme: Theme = DARK) -> figure | None:
     medians = night.contrast_medians or contrast_medians(night.observations)
     for name, median in medians.items():
         _add_median(plot, name, median, theme)
-    tips = [("", "@name"), ("separation", '$data_x{0.00}"'), ("contrast", "$data_y{0.00} mag")]
+    tips = [("", "@name"), ("separation", '$x{0.00}"'), ("contrast", "$y{0.00} mag")]
     plot.add_tools(HoverTool(renderers=lines, tooltips=tips, line_policy="nearest"))
     _open_pages(plot, lines)
     plot.y_range.flipped = True
@@ -246,13 +258,14 @@ def _add_points(
     points.nonselection_glyph = None
     head = [("", "@name"), ("UTC", "@time{%H:%M:%S}")]
     plot.add_tools(HoverTool(renderers=[points], tooltips=[*head, *tips], formatters=_UTC))
-    _open_pages(plot, [points])
     return points
 
 
 def _open_pages(plot: figure, renderers: list[GlyphRenderer]) -> None:
-    # The addresses are encoded when they are made.
-    plot.add_tools(TapTool(renderers=renderers, callback=OpenURL(url="@url{safe}", same_tab=True)))
+    """Let a click on a point or line open its `url`, which was encoded when it was made."""
+    # One tool for all filters: of several, bokeh makes only the first active. Not OpenURL, which
+    # encodes an address once more.
+    plot.add_tools(TapTool(renderers=renderers, callback=CustomJS(code=_OPEN)))
 
 
 def _time_plot(y_axis_label: str, time_range: Range1d | None) -> figure:

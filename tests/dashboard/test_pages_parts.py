@@ -2,10 +2,12 @@
 
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from bokeh.models import TapTool
 from PIL import Image
 from plausible import NIGHT, SCRIPT_NAME, TARGETS, observation_id
 from visiting import logged_in
@@ -14,8 +16,9 @@ from dashboards import links, markup, night_markup, night_plots, nights_markup, 
 from dashboards.collect import collect_night, collect_observation, read_observation
 from dashboards.compute import summarise_night
 from dashboards.images import PictureStore, make_thumbnail
+from dashboards.night_page import draw_night
 from dashboards.source import CatalogueSource
-from dashboards.themes import DARK
+from dashboards.themes import DARK, THEMES
 from roboao_assets.pipelines.picture_style import FILTER_STYLES, OTHER_FILTER_STYLE
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 
@@ -152,6 +155,52 @@ def test_plots_share_their_time_axis_and_invert_contrast(night):
     points = contrast.renderers[-1].data_source.data
     assert points["contrast"] == [c.contrast_mag for c in result.candidates]
     assert len(plot.plot_contrast(result.curve).renderers) == 1
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
+def test_points_lead_to_their_observations_in_the_colours_of_the_theme(night, theme):
+    """Addresses are encoded when they are made: an id may hold any character."""
+    drawn = {title: made for title, made, _ in draw_night(night, theme)}
+    assert drawn.keys() == {"Seeing", "Strehl ratio", "Contrast over time", "Contrast curves"}
+    colours = {colour for colour, _ in theme.filters.values()}
+    ids = {o.id: o for o in night.observations}
+    for title, made in drawn.items():
+        assert len(made.select({"type": TapTool})) == 1, "bokeh makes one tool active"
+        (tap,) = made.select({"type": TapTool})
+        for renderer in tap.renderers:
+            assert renderer.glyph.line_color in colours
+            for url in renderer.data_source.data["url"]:
+                split = urlsplit(url)
+                if title == "Seeing":
+                    assert split.path == "/image" or url == "#"
+                    continue
+                assert (split.scheme, split.netloc, split.path) == ("", "", "/observation")
+                assert not set(url) & set("<>\"' ")
+                assert parse_qs(split.query)["id"][0] in ids
+    measured = {o.id for o in night.observations if o.curve is not None}
+    curves = {
+        parse_qs(urlsplit(url).query)["id"][0]
+        for renderer in drawn["Contrast curves"].select({"type": TapTool})[0].renderers
+        for url in renderer.data_source.data["url"]
+    }
+    assert curves == measured
+
+
+def test_contrast_curves_of_a_reader_have_medians_of_what_they_see(night):
+    """The night's summary is made of all programs, and not theirs."""
+    seen = replace(night, contrast_medians={}, observations=night.observations[:4])
+    made = night_plots.plot_contrast_curves(seen)
+    labels = [item.label.value for item in made.legend[0].items]
+    assert labels == ["Si (1)", "Sr (1)", "lp600 (2)", "lp600 median"]
+    one = replace(seen, observations=night.observations[:1])
+    assert len(night_plots.plot_contrast_curves(one).legend[0].items) == 1
+
+
+def test_a_night_of_which_nothing_is_there_says_what_it_waits_for(night):
+    empty = replace(night, observations=(), seeing=(), contrast_medians={})
+    drawn = draw_night(empty, DARK)
+    assert [made for _, made, _ in drawn] == [None] * 4
+    assert all(missing.startswith("No ") and len(missing) > 40 for _, _, missing in drawn)
 
 
 def test_nothing_measured_is_no_plot():
