@@ -130,6 +130,31 @@ def test_parts_of_pages(clients, visitor):
         assert night[2] == nothing[2].replace(b"19990101", NIGHT.encode())
 
 
+@pytest.mark.parametrize("visitor", VISITORS)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/search/table?format=csv",
+        "/search/table?format=votable",
+        "/script?tool=curl&what=packages",
+        "/script?tool=wget&what=files",
+    ],
+)
+def test_tables_and_scripts_of_everything(clients, address, visitor):
+    status, _, body = clients[visitor].ask(address)
+    if visitor == "stranger":
+        assert status == 404
+        return
+    text = unquote(body.decode())
+    found = {observation for observation in (SEEN, HIDDEN, OF_PI) if observation in text}
+    if address.startswith("/search"):
+        assert (status, found) == (200, seen_by(visitor) & {SEEN, HIDDEN, OF_PI})
+    else:  # where there is nothing to fetch there is no script
+        assert status in (200, 404)
+        assert found <= seen_by(visitor)
+        assert (status == 200) == bool(found)
+
+
 @pytest.mark.parametrize("visitor", VISITORS[1:])
 def test_the_neighbours_of_an_observation_are_seen_ones(clients, visitor):
     seen = sorted(seen_by(visitor) & {SEEN, HIDDEN, OF_PI})
@@ -149,6 +174,9 @@ PAGES = {
     ("/observation", SEEN): (("user", "admin"), SEEN),
     ("/observation", HIDDEN): (("admin",), HIDDEN),
     ("/observation", OF_PI): (("pi", "admin"), OF_PI),
+    ("/search", "all"): (VISITORS[1:], None),
+    ("/trends", "all"): (VISITORS[1:], None),
+    ("/account", "own"): (VISITORS[1:], None),
 }
 
 
