@@ -1,7 +1,21 @@
 """Addresses of the pages and pictures. Ids come from file names and may hold any character."""
 
 import re
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
+
+from roboao_assets.storage.page_links import night_url, observation_url
+
+__all__ = [
+    "ACCOUNT_URL",
+    "END_TOKENS_URL",
+    "THUMBNAIL_WIDTHS_PX",
+    "file_url",
+    "image_url",
+    "local_path",
+    "night_url",
+    "nights_url",
+    "observation_url",
+]
 
 ACCOUNT_URL, END_TOKENS_URL = "/account", "/account/end-tokens"
 # Widths at which a picture can be asked for; anything else is refused, so that nobody can fill
@@ -19,16 +33,6 @@ def local_path(text: str) -> str:
 def nights_url(year: int, colour: str = "") -> str:
     """Address of a year's nights; `colour` is what the calendar tells."""
     return f"/?{urlencode({'year': year} | ({'colour': colour} if colour else {}))}"
-
-
-def night_url(night: str) -> str:
-    """Address of a night's page."""
-    return f"/night?night={quote(night, safe='')}"
-
-
-def observation_url(identifier: str) -> str:
-    """Address of an observation's page."""
-    return f"/observation?id={quote(identifier, safe='')}"
 
 
 def file_url(identifier: str, name: str) -> str:

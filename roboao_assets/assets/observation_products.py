@@ -21,6 +21,7 @@ from roboao_assets.orchestration.cluster import ClusterError
 from roboao_assets.orchestration.events import (
     failure_observation,
     materialization,
+    observation_page,
     strehl_flag_evaluation,
 )
 from roboao_assets.orchestration.failures import failure_of
@@ -371,13 +372,14 @@ class _OutcomeLog:
 
     def tell(self, observation: str, outcome: StageOutcome) -> None:
         context = self._context
+        page = observation_page(self._settings, observation)
         if not outcome.succeeded:
             context.log.error(f"{observation}: {outcome.stage}: {outcome.reason}")
-            context.log_event(failure_observation(observation, outcome))
+            context.log_event(failure_observation(observation, outcome, page))
             return
         if dg.AssetKey(outcome.stage) in context.selected_asset_keys:
             tags = self._provenance.tags(observation, outcome)
-            context.log_event(materialization(observation, outcome, tags))
+            context.log_event(materialization(observation, outcome, tags, page))
         if "strehl_flag" in self._checks and outcome.stage == "strehl_ratio":
             target = newest_product(context.instance, outcome.stage, observation)
             context.log_event(strehl_flag_evaluation(observation, outcome, target))

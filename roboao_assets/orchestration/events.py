@@ -10,15 +10,19 @@ import dagster as dg
 from PIL import Image
 
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.storage.page_links import night_url, observation_url
+from roboao_assets.storage.settings import Settings
 
 # An inline picture is part of a row of the event log: the archive has the large one.
 MAX_PREVIEW_BYTES = 50_000
 _THUMBNAIL_PX = 320
 
 
-def outcome_metadata(outcome: StageOutcome) -> dict[str, Any]:
-    """Return what the asset's page shows of an outcome."""
+def outcome_metadata(outcome: StageOutcome, page: str = "") -> dict[str, Any]:
+    """Return what the asset's page shows of an outcome; `page` of the dashboard shows the rest."""
     metadata: dict[str, Any] = {"status": outcome.status}
+    if page:
+        metadata["dashboard"] = dg.MetadataValue.url(page)
     if outcome.reason:
         metadata["reason"] = outcome.reason
     metadata.update({name: _figure(value) for name, value in outcome.metadata.items()})
@@ -53,37 +57,50 @@ def _thumbnail(png: bytes) -> bytes:
     return file.getvalue()
 
 
-def materialize_result(outcome: StageOutcome) -> dg.MaterializeResult:
+def night_page(settings: Settings, night: str) -> str:
+    """Return the address of a night's page of the dashboard."""
+    return settings.resolved_dashboard_url + night_url(night)
+
+
+def observation_page(settings: Settings, observation: str) -> str:
+    """Return the address of an observation's page of the dashboard."""
+    return settings.resolved_dashboard_url + observation_url(observation)
+
+
+def materialize_result(outcome: StageOutcome, page: str = "") -> dg.MaterializeResult:
     """Return the result of a night's asset. The outcome must not be a failed one."""
     return dg.MaterializeResult(
-        metadata=outcome_metadata(outcome),
+        metadata=outcome_metadata(outcome, page),
         data_version=dg.DataVersion(outcome.fingerprint) if outcome.fingerprint else None,
     )
 
 
 def materialization(
-    observation: str, outcome: StageOutcome, tags: Mapping[str, str]
+    observation: str, outcome: StageOutcome, tags: Mapping[str, str], page: str = ""
 ) -> dg.AssetMaterialization:
     """Return the event that says that a product of an observation is there.
 
-    `tags` tell what it was made from (`provenance.ProvenanceTags`).
+    `tags` tell what it was made from (`provenance.ProvenanceTags`), `page` is its address on the
+    dashboard.
     """
     return dg.AssetMaterialization(
         asset_key=outcome.stage,
         partition=observation,
         description=outcome.reason or None,
-        metadata=outcome_metadata(outcome),
+        metadata=outcome_metadata(outcome, page),
         tags=tags,
     )
 
 
-def failure_observation(observation: str, outcome: StageOutcome) -> dg.AssetObservation:
+def failure_observation(
+    observation: str, outcome: StageOutcome, page: str = ""
+) -> dg.AssetObservation:
     """Return the event that tells, on the page of the asset, why a product is not there."""
     return dg.AssetObservation(
         asset_key=outcome.stage,
         partition=observation,
         description=outcome.reason,
-        metadata={**outcome_metadata(outcome), "error": outcome.error_type or "-"},
+        metadata={**outcome_metadata(outcome, page), "error": outcome.error_type or "-"},
     )
 
 

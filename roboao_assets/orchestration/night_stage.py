@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from roboao_assets.orchestration.events import materialize_result
+from roboao_assets.orchestration.events import materialize_result, night_page
 from roboao_assets.orchestration.failures import failure_of
 from roboao_assets.orchestration.resources import CodeLocation, StageConfig
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
@@ -74,6 +74,6 @@ def build_night_asset(
             raise failure_of(outcome, context.partition_key, context.retry_number + 1)
         if outcome.reason:
             context.log.info(f"{outcome.stage}: {outcome.status}: {outcome.reason}")
-        return materialize_result(outcome)
+        return materialize_result(outcome, night_page(settings, context.partition_key))
 
     return night_asset

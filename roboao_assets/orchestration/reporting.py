@@ -5,7 +5,12 @@ from typing import Any
 
 import dagster as dg
 
-from roboao_assets.orchestration.events import materialization, outcome_metadata
+from roboao_assets.orchestration.events import (
+    materialization,
+    night_page,
+    observation_page,
+    outcome_metadata,
+)
 from roboao_assets.orchestration.provenance import DATA_VERSION_TAG, ProvenanceTags
 from roboao_assets.orchestration.resources import CodeLocation
 from roboao_assets.pipelines.freshness import fingerprint
@@ -54,7 +59,7 @@ def report_night(
 
     def report_own(names: Iterable[str]) -> int:
         return sum(
-            _report_own(instance, night, stage, identity)
+            _report_own(instance, night, stage, identity, night_page(location.settings, night))
             for stage in names
             if (identity := _night_identity(document, stage))
         )
@@ -68,13 +73,20 @@ def report_night(
             continue
         for outcome in _observation_outcomes(catalogue, night, observation, stages):
             if not _is_known(instance, outcome, name):
-                event = materialization(name, outcome, provenance.tags(name, outcome))
+                event = materialization(
+                    name,
+                    outcome,
+                    provenance.tags(name, outcome),
+                    observation_page(location.settings, name),
+                )
                 instance.report_runless_asset_event(event)
                 reported += 1
     return reported + report_own(_SUMMARIES)
 
 
-def _report_own(instance: dg.DagsterInstance, night: str, stage: str, identity: str) -> bool:
+def _report_own(
+    instance: dg.DagsterInstance, night: str, stage: str, identity: str, page: str
+) -> bool:
     outcome = StageOutcome(stage=stage, status="unchanged", fingerprint=identity)
     if _is_known(instance, outcome, night):
         return False
@@ -82,7 +94,7 @@ def _report_own(instance: dg.DagsterInstance, night: str, stage: str, identity: 
         dg.AssetMaterialization(
             stage,
             partition=night,
-            metadata=outcome_metadata(outcome),
+            metadata=outcome_metadata(outcome, page),
             tags={DATA_VERSION_TAG: identity},
         )
     )

@@ -323,6 +323,11 @@ class Settings(BaseSettings):
         "", description="Dagster's pages as readers reach them; empty: dagster_port of this machine"
     )
     dashboard_port: int = Field(5006, ge=1, le=65535)
+    dashboard_url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="the pages as readers reach them; empty: dashboard_port of this machine",
+    )
     dashboard_address: str = Field(
         "127.0.0.1",
         pattern=r"^[0-9A-Za-z.:-]+$",
@@ -417,6 +422,11 @@ class Settings(BaseSettings):
     def resolved_catalogue_url(self) -> str:
         """`catalogue_url`, or the SQLite catalogue in the archive."""
         return self.catalogue_url or f"sqlite:///{self.archive_root.absolute()}/catalogue.sqlite"
+
+    @cached_property
+    def resolved_dashboard_url(self) -> str:
+        """`dashboard_url` without a slash at its end, or the dashboard of this machine."""
+        return self.dashboard_url.rstrip("/") or f"http://127.0.0.1:{self.dashboard_port}"
 
     @cached_property
     def instruments(self) -> dict[str, InstrumentProfile]:

@@ -4,15 +4,20 @@ import math
 
 import dagster as dg
 import numpy as np
+import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from roboao_assets.orchestration.events import (
     failure_observation,
     materialization,
     materialize_result,
+    night_page,
+    observation_page,
     strehl_flag_evaluation,
 )
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.storage.settings import Settings
 
 
 def outcome(**values):
@@ -72,3 +77,25 @@ def test_the_flag_check():
     assert [e.passed for e in (good, bad, skipped)] == [True, False, True]
     assert bad.severity == dg.AssetCheckSeverity.WARN
     assert bad.partition == "obs"
+
+
+def test_events_lead_to_the_pages_of_the_dashboard():
+    settings = Settings(dashboard_url="https://archive.example.org/roboao/")
+    page = observation_page(settings, "4_a b/<_VIC_Si_o_20170607_043211.367797")
+    expected = "observation?id=4_a%20b%2F%3C_VIC_Si_o_20170607_043211.367797"
+    assert page == f"https://archive.example.org/roboao/{expected}"
+    for event in (
+        materialization("obs", outcome(), {}, page),
+        failure_observation("obs", outcome(status="failed", reason="no"), page),
+        materialize_result(outcome(), page),
+    ):
+        assert event.metadata["dashboard"] == dg.MetadataValue.url(page)
+    assert "dashboard" not in materialization("obs", outcome(), {}).metadata
+    night = night_page(Settings(dashboard_port=5099), "20170607")
+    assert night == "http://127.0.0.1:5099/night?night=20170607"
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "archive.example.org", "http://a b"])
+def test_what_is_no_address_of_the_dashboard_is_refused(url):
+    with pytest.raises(ValidationError):
+        Settings(dashboard_url=url)
