@@ -12,6 +12,7 @@ from roboao_assets.commands.terminal import (
     check_night,
     console,
     for_each,
+    operator,
     print_table,
     show_figure,
     stop,
@@ -100,9 +101,8 @@ def library_add(
 ) -> None:
     """Add the PSFs of observations, after a look at their previews."""
     from roboao_assets.pipelines.psf_candidates import add_to_library
-    from roboao_assets.storage.psf_library import user_name
 
-    settings, by = load_settings(), user_name()
+    settings, by = load_settings(), operator()
     for_each(
         observations,
         lambda name: add_to_library(settings, name, by=by, comment=comment),
@@ -118,9 +118,8 @@ def library_remove(
     """Remove PSFs from the library; its history keeps that they were there."""
     from roboao_assets.storage.catalogue import open_catalogue
     from roboao_assets.storage.psf_candidates import remove_star
-    from roboao_assets.storage.psf_library import user_name
 
-    settings, by = load_settings(), user_name()
+    settings, by = load_settings(), operator()
     paths = archive_paths(settings)
     with open_catalogue(settings.resolved_catalogue_url) as catalogue:
         for_each(

@@ -7,7 +7,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from roboao_assets.commands.terminal import Night, check_night, console, for_each, print_table, stop
+from roboao_assets.commands.terminal import (
+    Night,
+    check_night,
+    console,
+    for_each,
+    operator,
+    print_table,
+    stop,
+)
 from roboao_assets.storage.settings import load_settings
 
 app = typer.Typer()
@@ -30,7 +38,6 @@ def redo(
     """Ask for a product to be made again, with all that is made from it; sensors do it."""
     from roboao_assets.pipelines.redo import STAGE_OF_PRODUCT, ask_for_redo
     from roboao_assets.pipelines.workspace import open_workspace
-    from roboao_assets.storage.psf_library import user_name
 
     if product not in STAGE_OF_PRODUCT:
         stop(f"there is no product {product!r}: {', '.join(STAGE_OF_PRODUCT)}")
@@ -42,7 +49,7 @@ def redo(
                 subject,
                 product,
                 calibration=calibration,
-                by=user_name(),
+                by=operator(),
                 why=why or "asked for on the command line",
             ),
             "asked for",
@@ -78,38 +85,35 @@ def history(
     """List what was done by whom, newest first."""
     from roboao_assets.storage.catalogue import open_catalogue
 
-    known = {"_id", "time", "subject", "action", "by"}
     with open_catalogue(load_settings().resolved_catalogue_url, read_only=True) as catalogue:
         table = Table("time (UTC)", "subject", "action", "by", "")
-        for entry in catalogue.requests.history(subject, limit):
-            detail = ", ".join(f"{k} {v}" for k, v in entry.items() if k not in known and v != "")
-            table.add_row(
-                _time(entry["time"]),
-                *(escape(str(entry.get(key, ""))) for key in ("subject", "action", "by")),
-                escape(detail),
-            )
+        for entry in catalogue.actions.newest(subject, limit):
+            told = (entry.subject, entry.action, entry.by, entry.detail_text)
+            table.add_row(_time(entry.time), *map(escape, told))
     print_table(table, console)
 
 
 @app.command()
 def failures(night: Annotated[str | None, typer.Argument(metavar="[YYYYMMDD]")] = None) -> None:
     """List what could not be made of a night (or of all), and when it is tried again."""
-    from roboao_assets.pipelines.failures import night_failures
+    from roboao_assets.pipelines.failures import failures_of_nights
     from roboao_assets.storage.catalogue import open_catalogue
 
-    with open_catalogue(load_settings().resolved_catalogue_url, read_only=True) as catalogue:
+    settings = load_settings()
+    with open_catalogue(settings.resolved_catalogue_url, read_only=True) as catalogue:
         nights = [check_night(night)] if night else [row.night for row in catalogue.nights()]
-        table = Table("observation or night", "product", "attempts", "next attempt", "reason")
+        columns = ("product", "attempts", "left", "next attempt", "reason")
+        table = Table("observation or night", *columns)
         table.columns[0].no_wrap = True
-        for one in nights:
-            for failure in night_failures(catalogue, one):
-                table.add_row(
-                    escape(failure.subject),
-                    failure.product,
-                    str(failure.attempts),
-                    _time(failure.next_attempt) if failure.next_attempt else "when asked",
-                    escape(failure.reason),
-                )
+        for _, failure in failures_of_nights(catalogue, nights):
+            table.add_row(
+                escape(failure.subject),
+                failure.product,
+                str(failure.attempts),
+                str(failure.attempts_left(settings.most_retries)),
+                _time(failure.next_attempt) if failure.next_attempt else "when asked",
+                escape(failure.reason),
+            )
     if not table.row_count:
         console.print("nothing has failed")
         return
@@ -126,12 +130,11 @@ def calib_copy(
     """Copy the masters of another night; the night is then reduced with them."""
     from roboao_assets.pipelines.calibration_copy import copy_calibration
     from roboao_assets.pipelines.workspace import open_workspace
-    from roboao_assets.storage.psf_library import user_name
 
     night = check_night(night)
     with open_workspace(load_settings()) as ws:
         lender = copy_calibration(
-            ws, night, None if source is None else check_night(source), by=user_name()
+            ws, night, None if source is None else check_night(source), by=operator()
         )
     console.print(f"the masters of {night} are copied from {lender.night}")
     if lender.missing:

@@ -36,8 +36,9 @@ def metrics(
 
 
 def as_json(telemetry: "Telemetry") -> str:
-    """Return the telemetry as JSON; times as ISO 8601."""
-    return json.dumps(dataclasses.asdict(telemetry), default=_plain, indent=1)
+    """Return the telemetry as JSON, with what `roboao status` says of it; times as ISO 8601."""
+    told = {"lines": _lines(telemetry), "warnings": _warnings(telemetry)}
+    return json.dumps(dataclasses.asdict(telemetry) | told, default=_plain, indent=1)
 
 
 def _plain(value: Any) -> str:
@@ -50,13 +51,16 @@ def print_telemetry(telemetry: "Telemetry") -> None:
     """Print the telemetry in a few lines."""
     for name, text in _lines(telemetry):
         console.print(f"[bold]{name:<14}[/]{escape(text)}", soft_wrap=True)
-    for reason in (telemetry.napping, telemetry.disk_full):
-        if reason:
-            console.print(reason, style="yellow", markup=False, soft_wrap=True)
-    for root in telemetry.missing_raw_roots or ():
-        console.print(f"the raw root {root} is not there", style="yellow", soft_wrap=True)
-    for part, problem in telemetry.problems.items():
-        console.print(f"{part}: {problem}", style="yellow", markup=False, soft_wrap=True)
+    for sentence in _warnings(telemetry):
+        console.print(sentence, style="yellow", markup=False, soft_wrap=True)
+
+
+def _warnings(telemetry: "Telemetry") -> list[str]:
+    return [
+        *(reason for reason in (telemetry.napping, telemetry.disk_full) if reason),
+        *(f"the raw root {root} is not there" for root in telemetry.missing_raw_roots or ()),
+        *(f"{part}: {problem}" for part, problem in telemetry.problems.items()),
+    ]
 
 
 def _lines(telemetry: "Telemetry") -> list[tuple[str, str]]:

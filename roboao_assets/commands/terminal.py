@@ -1,6 +1,7 @@
 """What the commands share: the terminal, and the arguments that several have."""
 
 import math
+import socket
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Annotated, NoReturn
@@ -26,6 +27,13 @@ def stop(sentence: str) -> NoReturn:
     """End the command with a sentence and exit status 2."""
     problems.print(f"roboao: {sentence}", style="bold red", markup=False, soft_wrap=True)
     raise SystemExit(2)
+
+
+def operator() -> str:
+    """Return who works at this terminal, for the log."""
+    from roboao_assets.storage.psf_library import user_name
+
+    return f"{user_name()}@{socket.gethostname()} (command line)"
 
 
 def check_night(night: str) -> str:

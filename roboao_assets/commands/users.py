@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from roboao_assets.commands.terminal import console, print_table, stop
+from roboao_assets.commands.terminal import console, operator, print_table, stop
 from roboao_assets.storage.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Users of the dashboard and their programs.")
@@ -24,34 +24,30 @@ FromInput = Annotated[
 @app.command("add")
 def user_add(name: Name, programs: Programs = "", password_stdin: FromInput = False) -> None:
     """Enter a user; `--programs all` makes an administrator, who sees everything."""
+    from roboao_assets.storage import user_changes
     from roboao_assets.storage.catalogue import is_login, open_catalogue
-    from roboao_assets.storage.passwords import hash_password
-    from roboao_assets.storage.psf_library import user_name
 
     settings = load_settings()
-    wanted = _programs(programs or ("all" if name == "admin" else ""))
+    wanted = user_changes.read_programs(programs or ("all" if name == "admin" else ""))
     with open_catalogue(settings.resolved_catalogue_url) as catalogue:
         if is_login(name) and catalogue.users.get(name) is not None:
             stop(f"there is a user {name} already; see `roboao user passwd` and `... programs`")
-        password_hash = hash_password(_password(name, password_stdin), login=name)
-        catalogue.users.add(name, password_hash, wanted)
-        catalogue.requests.record(name, "user added", by=user_name(), programs=wanted)
-    console.print(f"user {name} sees {_spelled(wanted)}", markup=False)
+        password = _password(name, password_stdin)
+        user_changes.add_user(catalogue, name, password, wanted, by=operator())
+    console.print(f"user {name} sees {user_changes.spelled_programs(wanted)}", markup=False)
 
 
 @app.command("passwd")
 def user_passwd(name: Name, password_stdin: FromInput = False) -> None:
     """Set a user's password; whoever is logged in by that name is logged out."""
+    from roboao_assets.storage import user_changes
     from roboao_assets.storage.catalogue import open_catalogue
-    from roboao_assets.storage.passwords import hash_password
-    from roboao_assets.storage.psf_library import user_name
 
     with open_catalogue(load_settings().resolved_catalogue_url) as catalogue:
         if catalogue.users.get(name) is None:
             stop(f"there is no user {name!r}; `roboao user list` tells which there are")
-        password_hash = hash_password(_password(name, password_stdin), login=name)
-        catalogue.users.set_password(name, password_hash)
-        catalogue.requests.record(name, "user's password set", by=user_name())
+        password = _password(name, password_stdin)
+        user_changes.set_password(catalogue, name, password, by=operator())
     console.print(f"the password of {name} was set; open sessions have ended", markup=False)
 
 
@@ -61,26 +57,23 @@ def user_programs(
     programs: Annotated[str, typer.Argument(help="Programs separated by commas, none, or all.")],
 ) -> None:
     """Set which programs a user sees; whoever is logged in by that name is logged out."""
+    from roboao_assets.storage import user_changes
     from roboao_assets.storage.catalogue import open_catalogue
-    from roboao_assets.storage.psf_library import user_name
 
-    wanted = _programs("" if programs == "none" else programs)
+    wanted = user_changes.read_programs(programs)
     with open_catalogue(load_settings().resolved_catalogue_url) as catalogue:
-        catalogue.users.set_programs(name, wanted)
-        catalogue.requests.record(name, "user's programs set", by=user_name(), programs=wanted)
-    console.print(f"user {name} sees {_spelled(wanted)}", markup=False)
+        user_changes.set_programs(catalogue, name, wanted, by=operator())
+    console.print(f"user {name} sees {user_changes.spelled_programs(wanted)}", markup=False)
 
 
 @app.command("remove")
 def user_remove(name: Name) -> None:
-    """Remove a user, who is logged out."""
+    """Remove a user, who is logged out; never the last administrator."""
     from roboao_assets.storage.catalogue import open_catalogue
-    from roboao_assets.storage.psf_library import user_name
+    from roboao_assets.storage.user_changes import remove_user
 
     with open_catalogue(load_settings().resolved_catalogue_url) as catalogue:
-        if not catalogue.users.remove(name):
-            stop(f"there is no user {name!r}; `roboao user list` tells which there are")
-        catalogue.requests.record(name, "user removed", by=user_name())
+        remove_user(catalogue, name, by=operator())
     console.print(f"user {name} was removed", markup=False)
 
 
@@ -88,6 +81,7 @@ def user_remove(name: Name) -> None:
 def user_list() -> None:
     """List the users and their programs."""
     from roboao_assets.storage.catalogue import open_catalogue
+    from roboao_assets.storage.user_changes import spelled_programs
 
     with open_catalogue(load_settings().resolved_catalogue_url, read_only=True) as catalogue:
         users = catalogue.users.all()
@@ -96,20 +90,8 @@ def user_list() -> None:
     table = Table("login", "sees", "administrator")
     for user in users:
         seen = "all" if user.is_admin else user.programs
-        table.add_row(escape(user.name), _spelled(seen), "yes" if user.is_admin else "-")
+        table.add_row(escape(user.name), spelled_programs(seen), "yes" if user.is_admin else "-")
     print_table(table, console)
-
-
-def _programs(text: str) -> list[str] | str:
-    if text == "all":
-        return text
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _spelled(programs: list[str] | tuple[str, ...] | str) -> str:
-    if programs == "all":
-        return "everything"
-    return ", ".join(programs) or "the programs of which they are a PI"
 
 
 def _password(name: str, from_input: bool) -> str:

@@ -77,7 +77,7 @@ def _days_between(night: str, other: str) -> int:
 def copy_calibration(ws: Workspace, night: str, source: str | None, *, by: str) -> Lender:
     """Copy the masters of another night, and ask for the night to be reduced with them.
 
-    It is recorded as "Copied from YYYYMMDD" in the night's document and in the history.
+    It is recorded as "Copied from YYYYMMDD" in the night's document and in the log.
     Calibration files of its own, should they come later, replace what was copied.
 
     Parameters
@@ -123,9 +123,8 @@ def copy_calibration(ws: Workspace, night: str, source: str | None, *, by: str) 
             "comment": f"Copied from {lender.night}",
         },
     )
-    book = ws.catalogue.requests
-    book.record(night, "copied the calibration", by=by, source=lender.night)
-    book.ask(
+    ws.catalogue.actions.record(night, "copied the calibration", by=by, source=lender.night)
+    ws.catalogue.requests.ask(
         night,
         night,
         NIGHT_STAGES,

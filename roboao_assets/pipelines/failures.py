@@ -1,6 +1,6 @@
 """What of a night could not be made, and what will come of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,18 +34,31 @@ class NightFailure:
     since: datetime | None
     next_attempt: datetime | None
 
+    def attempts_left(self, most_retries: int) -> int:
+        """How often it is still tried by itself, of `Settings.most_retries`."""
+        return max(0, most_retries + 1 - self.attempts) if self.next_attempt is not None else 0
+
 
 def night_failures(catalogue: Catalogue, night: str) -> list[NightFailure]:
     """Return what failed of a night: its own products first, then its observations in time order.
 
     What was not made for a good reason (no companions of a blank field) is no failure.
     """
+    return [failure for _, failure in failures_of_nights(catalogue, [night])]
+
+
+def failures_of_nights(
+    catalogue: Catalogue, nights: Iterable[str]
+) -> Iterator[tuple[str, NightFailure]]:
+    """Yield what failed of nights (see `night_failures`), each with its night."""
     waiting = {request.observation: request.not_before for request in catalogue.requests.all()}
-    found = list(_of_night(night, catalogue.night(night) or {}, waiting.get(night)))
-    query = ObservationQuery(nights=(night,), summary_only=True, sort=("date_utc", True))
-    for document in catalogue.find_observations(query):
-        found += _of_observation(document, waiting.get(document["_id"]))
-    return found
+    for night in nights:
+        document = catalogue.night(night) or {}
+        yield from ((night, one) for one in _of_night(night, document, waiting.get(night)))
+        query = ObservationQuery(nights=(night,), summary_only=True, sort=("date_utc", True))
+        for observation in catalogue.find_observations(query):
+            found = _of_observation(observation, waiting.get(observation["_id"]))
+            yield from ((night, one) for one in found)
 
 
 def _of_night(

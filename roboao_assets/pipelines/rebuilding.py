@@ -1,6 +1,7 @@
 """The catalogue made again from the archive tree: documents from their copies, images from files.
 
-Users and requests are not of the archive tree: they are restored from a backup, or made anew.
+Comments come from their copies. Users, requests and the log are not of the archive tree: they are
+restored from a backup, or made anew.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +14,14 @@ from roboao_assets.storage.catalogue import Catalogue, ObservationQuery
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.psf_candidates import preview_key
 from roboao_assets.storage.raw_night import is_night
-from roboao_assets.storage.records import list_records, read_record, write_record
+from roboao_assets.storage.records import (
+    list_comments,
+    list_records,
+    read_comments,
+    read_record,
+    write_comments,
+    write_record,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +87,12 @@ def _rebuild_night(ws: Workspace, night: str) -> RebuiltNight:
             problems.append(str(error))
             continue
         entered, kept = entered + new, kept + (not new)
+    for path in list_comments(ws.paths, night):
+        try:
+            for comment in read_comments(path):
+                ws.catalogue.comments.restore(comment)
+        except ArchiveError as error:
+            problems.append(str(error))
     images = 0
     known = set(ws.catalogue.image_keys(night=night))
     for key, path, observation in _images(ws.paths, night):
@@ -118,10 +132,11 @@ def refresh_records(catalogue: Catalogue, paths: ArchivePaths, night: str) -> in
         How many were written.
     """
     query = ObservationQuery(nights=(night,))
-    written = sum(
-        write_record(paths.observation_record(night, document["_id"]), document)
-        for document in catalogue.find_observations(query)
-    )
+    written = 0
+    for document in catalogue.find_observations(query):
+        name = document["_id"]
+        written += write_record(paths.observation_record(night, name), document)
+        written += write_comments(catalogue, paths, night, name)
     document = catalogue.night(night)
     if document is not None:
         written += write_record(paths.night_record(night), document)

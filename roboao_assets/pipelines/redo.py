@@ -1,10 +1,17 @@
 """What is to be made again: wishes of operators and retries, as stages of an observation."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from roboao_assets.science.errors import CatalogueError
-from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, night_of, wanted_again
+from roboao_assets.storage.catalogue import (
+    Catalogue,
+    ObservationQuery,
+    is_made,
+    night_of,
+    wanted_again,
+)
 
 # Who asked, where a document of the catalogue was changed by hand: it says no more.
 BY_FLAG = "operator (catalogue)"
@@ -116,16 +123,33 @@ def take_package_wish(catalogue: Catalogue, document: Mapping[str, Any]) -> bool
     return True
 
 
-def ask_for_redo(
-    catalogue: Catalogue,
-    subject: str,
-    product: str,
-    *,
-    calibration: bool,
-    by: str,
-    why: str,
-) -> None:
-    """Ask for a product of an observation, or of every observation of a night, to be made again.
+# Of each star what the PCA starts from, by the pipeline that made its stack.
+_PCA_STAGES = {"bright_star": "pca_residual", "faint_star": "faint_star_pca_residual"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedoPlan:
+    """What will be made again for a wish.
+
+    Attributes
+    ----------
+    observations : tuple of str
+        Empty: the masters and the seeing of a night.
+    stages : tuple of str
+        What is asked for.
+    dependents : tuple of str
+        What is made from it, and therefore again.
+    """
+
+    observations: tuple[str, ...]
+    stages: tuple[str, ...]
+    dependents: tuple[str, ...]
+
+
+def plan_redo(
+    catalogue: Catalogue, subject: str, product: str, *, calibration: bool = False
+) -> RedoPlan:
+    """Return what `ask_for_redo` would ask for.
 
     Parameters
     ----------
@@ -136,30 +160,109 @@ def ask_for_redo(
         A key of `STAGE_OF_PRODUCT`.
     calibration : bool
         Of a night: its masters and seeing, and by them its observations where they change.
-    by, why : str
 
     Raises
     ------
     CatalogueError
-        If the catalogue has no such observation or night.
+        If there is no such product, or the catalogue has no such observation or night.
     """
-    document = catalogue.observation(subject)
-    if document is not None:
-        if calibration:
+    if product not in STAGE_OF_PRODUCT:
+        raise CatalogueError(f"there is no product {product!r}: {', '.join(STAGE_OF_PRODUCT)}")
+    found = _observations(catalogue, subject)
+    if calibration:
+        if found == [subject]:
             raise CatalogueError(f"{subject} is an observation: masters are made of nights")
-        found = [subject]
-    else:
-        if catalogue.night(subject) is None:
-            raise CatalogueError(
-                f"the catalogue has neither an observation nor a night {subject}; `roboao status` "
-                f"lists the nights"
-            )
-        if calibration:
-            catalogue.requests.ask(subject, subject, NIGHT_STAGES, by=by, why=why)
-            return
-        night = ObservationQuery(nights=(subject,), summary_only=True)
-        found = [document["_id"] for document in catalogue.find_observations(night)]
-    for observation in found:
-        night_name = night_of(catalogue.observation(observation) or {}) or ""
-        stage = STAGE_OF_PRODUCT[product]
-        catalogue.requests.ask(observation, night_name, [stage], by=by, why=why)
+        return RedoPlan(observations=(), stages=NIGHT_STAGES, dependents=())
+    stage = STAGE_OF_PRODUCT[product]
+    more = with_dependents([stage]) - {stage}
+    return RedoPlan(observations=tuple(found), stages=(stage,), dependents=tuple(sorted(more)))
+
+
+def _observations(catalogue: Catalogue, subject: str) -> list[str]:
+    """Ids of a night's observations, or the observation itself."""
+    if catalogue.observation(subject) is not None:
+        return [subject]
+    if catalogue.night(subject) is None:
+        raise CatalogueError(
+            f"the catalogue has neither an observation nor a night {subject}; `roboao status` "
+            f"lists the nights"
+        )
+    night = ObservationQuery(nights=(subject,), summary_only=True)
+    return [document["_id"] for document in catalogue.find_observations(night)]
+
+
+def ask_for_redo(
+    catalogue: Catalogue,
+    subject: str,
+    product: str,
+    *,
+    calibration: bool,
+    by: str,
+    why: str,
+) -> RedoPlan:
+    """Ask for a product of an observation, or of every observation of a night, to be made again.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    subject, product, calibration
+        See `plan_redo`.
+    by, why : str
+        For the log, and for who looks at the requests.
+
+    Returns
+    -------
+    RedoPlan
+
+    Raises
+    ------
+    CatalogueError
+        See `plan_redo`.
+    """
+    plan = plan_redo(catalogue, subject, product, calibration=calibration)
+    for observation in plan.observations:
+        night = night_of(catalogue.observation(observation) or {}) or ""
+        catalogue.requests.ask(observation, night, plan.stages, by=by, why=why)
+    if calibration:
+        catalogue.requests.ask(subject, subject, plan.stages, by=by, why=why)
+    wanted = "the calibration" if calibration else product
+    of_night = plan.observations not in ((), (subject,))
+    catalogue.actions.record(
+        subject,
+        f"asked for {wanted} again",
+        by=by,
+        why=why,
+        observations=len(plan.observations) if of_night else "",
+    )
+    return plan
+
+
+def ask_for_pca_of_night(catalogue: Catalogue, night: str, *, by: str, why: str) -> int:
+    """Ask for the PCA of each star of a night that has a stack to be made again.
+
+    Returns
+    -------
+    int
+        Of how many observations it was asked for.
+
+    Raises
+    ------
+    CatalogueError
+        The catalogue has no such night, or the night no stack.
+    """
+    if catalogue.night(night) is None:
+        raise CatalogueError(f"the catalogue has no night {night}; `roboao status` lists them")
+    query = ObservationQuery(nights=(night,), summary_only=True)
+    wanted = {}
+    for document in catalogue.find_observations(query):
+        stages = [stage for kind, stage in _PCA_STAGES.items() if is_made(document, kind)]
+        if stages:
+            wanted[document["_id"]] = stages
+    if not wanted:
+        raise CatalogueError(f"the night {night} has no stack of a star yet, so there is no PCA")
+    for observation, stages in wanted.items():
+        catalogue.requests.ask(observation, night, stages, by=by, why=why)
+    catalogue.actions.record(
+        night, "asked for the PCA again", by=by, why=why, observations=len(wanted)
+    )
+    return len(wanted)

@@ -49,6 +49,10 @@ class ArchivePaths:
         """Copy of an observation's document of the catalogue."""
         return self.night(night) / "records" / f"{observation}.json"
 
+    def comments_record(self, night: str, observation: str) -> Path:
+        """Copy of the comments on an observation."""
+        return self.night(night) / "records" / "comments" / f"{observation}.json"
+
     def master_dark(self, night: str, mode: str) -> Path:
         """Master dark of a mode key: `0`, `6`..`10`, or those with `4` appended (quarter frame)."""
         return self.night(night) / "calib" / f"dark_{mode}.fits"

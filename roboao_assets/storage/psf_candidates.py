@@ -123,7 +123,7 @@ def add_candidate(
     paths : ArchivePaths
     night, observation : str
     by, comment : str
-        For the history.
+        For the history of the library, and the log.
 
     Raises
     ------
@@ -151,6 +151,7 @@ def add_candidate(
         )
     PsfLibrary(paths.psf_library).add(entry, by=by, comment=comment)
     catalogue.publish_night(night, section_of(observation), {"in_lib": True})
+    catalogue.actions.record(observation, "added to the PSF library", by=by, comment=comment)
 
 
 def remove_star(
@@ -169,6 +170,7 @@ def remove_star(
     if record:
         done = record.get("done") is True
         catalogue.publish_night(night, section_of(observation), {"in_lib": False}, done=done)
+    catalogue.actions.record(observation, "removed from the PSF library", by=by, comment=comment)
 
 
 def night_of_id(observation: str) -> str:

@@ -2,7 +2,8 @@
 
 Beside the products of a night stands a copy of each of its documents, in `records/`: of the
 night itself and of every observation. A copy is what the catalogue had when its document was
-last changed by the archive, or looked at by the sensor that goes round the nights.
+last changed by the archive, or looked at by the sensor that goes round the nights. The comments
+on an observation stand in a file of their own, in `records/comments/`.
 """
 
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from roboao_assets.science.errors import ArchiveError
+from roboao_assets.storage.catalogue import Catalogue
 from roboao_assets.storage.catalogue.values import encode, from_json
 from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.paths import ArchivePaths
@@ -64,3 +66,37 @@ def list_records(paths: ArchivePaths, night: str) -> Iterator[Path]:
     """Yield the files of a night's observations, in the order of their names."""
     own = paths.night_record(night)
     yield from (path for path in sorted(own.parent.glob("*.json")) if path != own)
+
+
+def write_comments(catalogue: Catalogue, paths: ArchivePaths, night: str, observation: str) -> bool:
+    """Write the comments on an observation as a file, if there are or were any.
+
+    Returns
+    -------
+    bool
+        True if it was written.
+    """
+    path = paths.comments_record(night, observation)
+    comments = catalogue.comments.documents(observation)
+    if not comments and not path.exists():
+        return False
+    return write_record(path, {"_id": observation, "comments": comments})
+
+
+def read_comments(path: Path) -> list[dict[str, Any]]:
+    """Read the comments that `write_comments` has written.
+
+    Raises
+    ------
+    RecordError
+        If the file holds something else.
+    """
+    comments = read_record(path).get("comments")
+    if not isinstance(comments, list) or not all(isinstance(one, dict) for one in comments):
+        raise RecordError(f"{path} holds no comments; remove it")
+    return comments
+
+
+def list_comments(paths: ArchivePaths, night: str) -> list[Path]:
+    """Return the files of the comments on a night's observations."""
+    return sorted(paths.comments_record(night, "any").parent.glob("*.json"))

@@ -186,26 +186,26 @@ def test_requests_live_until_their_product_was_tried(registered):
     assert (book.of(ID).not_before, book.of(ID).attempts) == (None, 0)
     book.finish(ID, first, "done")
     assert book.of(ID).stages["strehl_ratio"].by == "bob"
-    assert book.history(ID) == []
+    assert registered.actions.newest(ID) == []
     for asked in book.of(ID).stages.values():
         book.finish(ID, asked, "done")
     assert book.of(ID) is None
     assert book.all() == []
-    history = book.history(ID)
-    assert {(e["action"], e["by"], e["result"]) for e in history} == {
+    history = registered.actions.newest(ID)
+    assert {(e.action, e.by, e.detail["result"]) for e in history} == {
         ("made strehl_ratio", "bob", "done"),
         ("made pca_residual", "ann", "done"),
     }
-    assert history[0]["time"] >= history[1]["time"]
+    assert history[0].time >= history[1].time
 
 
-def test_history_of_one_subject_and_of_all(registered):
-    book = registered.requests
+def test_actions_of_one_subject_and_of_all(registered):
+    book = registered.actions
     for number in range(4):
         book.record(f"2016092{number % 2}", "copied the calibration", by="ann", number=number)
-    assert [e["number"] for e in book.history("20160921")] in ([3, 1], [1, 3])
-    assert len(book.history()) == 4
-    assert len(book.history(limit=3)) == 3
+    assert [e.detail["number"] for e in book.newest("20160921")] in ([3, 1], [1, 3])
+    assert len(book.newest()) == 4
+    assert len(book.newest(limit=3)) == 3
 
 
 def test_claimant(catalogue):
@@ -627,7 +627,7 @@ class TestOpening:
             open_catalogue(f"sqlite:///{tmp_path}/later.sqlite")
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_catalogue_of_an_older_version_is_brought_to_this_one(tmp_path, version):
     """Documents that were registered before are found by fields that are searched since."""
     import sqlite3
@@ -638,14 +638,16 @@ def test_catalogue_of_an_older_version_is_brought_to_this_one(tmp_path, version)
         catalogue.register_observation({"_id": "a", "pipelined": {"bright_star": {"pca": pca}}})
         catalogue.register_observation({"_id": "b", "name": "Yrsa", "pipelined": {}})
     connection = sqlite3.connect(tmp_path / "older.sqlite")
-    connection.executescript(
-        f"""CREATE TEMP TABLE kept AS SELECT id, document FROM objects;
+    objects = """CREATE TEMP TABLE kept AS SELECT id, document FROM objects;
         DROP TABLE objects;
         CREATE TABLE objects (id TEXT PRIMARY KEY NOT NULL,
             name GENERATED ALWAYS AS (json_extract(document, '$.name')) STORED,
             document TEXT NOT NULL CHECK (json_valid(document)));
         INSERT INTO objects (id, document) SELECT id, document FROM kept;
-        CREATE INDEX objects_0 ON objects (name);
+        CREATE INDEX objects_0 ON objects (name);"""
+    connection.executescript(
+        f"""{objects if version < 3 else ""}
+        DROP TABLE comments;
         {"DROP TABLE requests; DROP TABLE history;" if version == 1 else ""}
         PRAGMA user_version = {version};"""
     )
@@ -657,4 +659,5 @@ def test_catalogue_of_an_older_version_is_brought_to_this_one(tmp_path, version)
             (ObservationQuery(names=("Yrsa",)), ["b"]),
         ):
             assert [d["_id"] for d in catalogue.find_observations(query)] == found
-        assert catalogue.requests.history("a") == []
+        assert catalogue.actions.newest("a") == []
+        assert catalogue.comments.of("a") == []

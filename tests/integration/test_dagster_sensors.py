@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
+from dashboards.access import Access, AccessError, Visitor
+from dashboards.administration_actions import Administration
+from dashboards.source import CatalogueSource
 from roboao_assets.automation import raw_nights
 from roboao_assets.automation.tags import (
     FOREGROUND_TAG,
@@ -24,7 +27,8 @@ from roboao_assets.orchestration.partitions import register_raw_nights
 from roboao_assets.orchestration.reloading import ReloadAnswer
 from roboao_assets.orchestration.resources import load_code_location
 from roboao_assets.pipelines.freshness import product_record
-from roboao_assets.storage.catalogue import new_observation, open_catalogue, product
+from roboao_assets.pipelines.redo import plan_redo
+from roboao_assets.storage.catalogue import User, new_observation, open_catalogue, product
 from roboao_assets.storage.raw_names import parse_exposure_name
 from roboao_assets.storage.settings import Settings
 
@@ -388,6 +392,37 @@ def test_flags_in_the_catalogue_become_runs_once(archive, instance):
     # Until its run has ended, or a while has passed, the same is not started again.
     assert archive.tick_of("requests", instance).run_requests == []
     assert {r.observation for r in catalogue.requests.all()} == {A, B, C}
+
+
+def test_what_an_administrator_asks_for_on_the_pages_becomes_runs(archive, instance):
+    catalogue = archive.registered(A, B, C)
+    catalogue.publish_night("20160926", "psf_lib.other", {})
+    catalogue.publish(C, "bright_star", {"classified_as": "high_flux"})
+    access = Access(CatalogueSource(archive.settings.resolved_catalogue_url))
+    pages = Administration(settings=archive.settings, access=access)
+
+    def ask(programs, **fields):
+        user = User(name="ann", password_hash="", programs=programs, stamp="")
+        return pages.perform(Visitor(user=user, login="one"), fields)
+
+    for programs in ((), ("24", "4", "1.5")):
+        with pytest.raises(AccessError):
+            ask(programs, action="redo", subject=A, product="bright_star.strehl")
+    assert archive.tick_of("requests", instance).run_requests == []
+    ask("all", action="redo", subject=A, product="bright_star.strehl")
+    ask("all", action="pca", night="20160926")
+    ask("all", action="redo", subject="20160926", product="calibration")
+    requests = archive.tick_of("requests", instance).run_requests
+    assert {request.tags["roboao/asked_by"] for request in requests} == {"ann"}
+    runs = {r.tags.get(RANGE_START_TAG) or r.partition_key: r for r in requests}
+    assert set(runs) == {A, C, "20160926"}
+    asked = {name: {key.to_user_string() for key in runs[name].asset_selection} for name in (A, C)}
+    # The very stages of which the page has told before.
+    plan = plan_redo(catalogue, A, "bright_star.strehl")
+    assert asked[A] == {*plan.stages, *plan.dependents}
+    assert {"pca_residual", "contrast_curve", "psf_candidate"} <= asked[C]
+    assert "bright_star_stack" not in asked[C]
+    assert runs["20160926"].job_name == "calibrate_night"
 
 
 def test_a_request_of_which_nothing_comes_is_tried_a_limited_number_of_times(archive, instance):

@@ -10,6 +10,9 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
+from dashboards.access import Access, Visitor
+from dashboards.administration_actions import Administration
+from dashboards.source import CatalogueSource
 from roboao_assets.assets.observation_products import observation_specs
 from roboao_assets.automation import raw_nights as raw_nights_module
 from roboao_assets.definitions import build_definitions
@@ -27,7 +30,7 @@ from roboao_assets.pipelines.redo import READS, RECORD_OF_STAGE, STAGE_OF_PRODUC
 from roboao_assets.pipelines.stacks import BRIGHT_STAR, FAINT_STAR
 from roboao_assets.pipelines.workspace import open_workspace
 from roboao_assets.science.errors import CalibrationMissingError
-from roboao_assets.storage.catalogue import ObservationQuery, open_catalogue, product
+from roboao_assets.storage.catalogue import ObservationQuery, User, open_catalogue, product
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.raw_night import read_night
 from roboao_assets.storage.settings import Settings
@@ -117,9 +120,9 @@ def test_a_flag_makes_a_product_and_its_dependents_again(settings, catalogue, sm
     assert (status["done"], status["force_redo"], status["enqueued"]) == (True, False, False)
     modified = "last_modified"
     assert product(after, "bright_star")[modified] == product(before, "bright_star")[modified]
-    (entry,) = catalogue.requests.history(name)
-    assert (entry["action"], entry["by"]) == ("made strehl_ratio", "operator (catalogue)")
-    assert entry["result"] == "done"
+    (entry,) = catalogue.actions.newest(name)
+    assert (entry.action, entry.by) == ("made strehl_ratio", "operator (catalogue)")
+    assert entry.detail["result"] == "done"
     assert catalogue.requests.all() == []
     assert set(statuses(reduce(settings, name)).values()) <= {"unchanged", "skipped"}
 
@@ -234,6 +237,13 @@ def test_a_raw_file_that_vanished_is_told_and_nothing_is_lost(
     assert set(statuses(reduce(settings, other)).values()) <= {"unchanged", "skipped"}
 
 
+def on_the_pages(settings, **fields):
+    access = Access(CatalogueSource(settings.resolved_catalogue_url))
+    ann = User(name="ann", password_hash="", programs="all", stamp="")
+    pages = Administration(settings=settings, access=access)
+    return pages.perform(Visitor(user=ann, login="one"), {"action": "copy-calibration", **fields})
+
+
 def test_a_night_without_darks_waits_and_can_be_lent_masters(
     settings, catalogue, small_night, small_observations
 ):
@@ -252,11 +262,16 @@ def test_a_night_without_darks_waits_and_can_be_lent_masters(
     with open_workspace(settings) as ws:
         with pytest.raises(CalibrationMissingError, match="has no masters of its own"):
             copy_calibration(ws, OTHER, "20170101", by="ann")
-        assert copy_calibration(ws, OTHER, None, by="ann").night == NIGHT
+        with pytest.raises(CalibrationMissingError, match="has no masters of its own"):
+            on_the_pages(settings, night=OTHER, source="20170101")
+        assert catalogue.actions.newest() == []
+    # As an administrator does on the dashboard; `roboao calib copy` calls the same.
+    told = on_the_pages(settings, night=OTHER, source="")
+    assert told == "The masters of 2017-06-09 are copied from 2017-06-07."
     section = catalogue.night(OTHER)["calib"]
     assert section["comment"] == f"Copied from {NIGHT}"
-    (entry,) = catalogue.requests.history(OTHER)
-    assert (entry["by"], entry["source"]) == ("ann", NIGHT)
+    (entry,) = catalogue.actions.newest(OTHER)
+    assert (entry.by, entry.detail["source"]) == ("ann", NIGHT)
     assert set(catalogue.requests.of(OTHER).stages) == {stage for stage in ended}
     ended = prepare(settings, OTHER)
     assert ended["master_darks"].status == "unchanged"
@@ -341,6 +356,13 @@ def test_a_new_dagster_instance_is_told_what_there_is(settings, small_observatio
         # Without a PSF library there is no summary of contrast curves.
         assert reported == len(specs) * 2 + 7
         assert report_night(instance, location, catalogue, specs, NIGHT) == 0
+        pages = {small_observations[0]: "observation?id=", NIGHT: "night?night="}
+        for stage, partition in (("strehl_ratio", small_observations[0]), ("seeing", NIGHT)):
+            told = instance.get_latest_data_version_record(dg.AssetKey(stage), False, partition)
+            link = told.asset_materialization.metadata["dashboard"]
+            assert link == dg.MetadataValue.url(
+                f"http://127.0.0.1:5006/{pages[partition]}{partition}"
+            )
         # The very data versions that a run tells, and nothing is stale.
         for name in small_observations:
             for stage, outcome in reduce(settings, name).items():

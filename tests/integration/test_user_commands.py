@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from roboao_assets.commands.terminal import operator
 from roboao_assets.storage.catalogue import open_catalogue
 from roboao_assets.storage.passwords import verify_password
 
@@ -52,12 +53,17 @@ def test_users_are_made_changed_listed_and_removed(roboao, tmp_path):
         law = catalogue.users.get("law")
         assert verify_password(law.password_hash, "another long password")
         assert law.programs == ()
-        actions = [entry["action"] for entry in catalogue.requests.history("law")]
+        actions = [entry.action for entry in catalogue.actions.newest("law")]
         assert "password" not in str(
-            [e for e in catalogue.requests.history("law") if PASSWORD in str(e)]
+            [e for e in catalogue.actions.newest("law") if PASSWORD in str(e)]
         )
+        assert {e.by for e in catalogue.actions.newest()} == {operator()}
     assert actions == ["user's password set", "user's programs set", "user added"]
     assert roboao("user", "remove", "law").returncode == 0
+    for last in (("remove", "admin"), ("programs", "admin", "4")):
+        refused = roboao("user", *last)
+        assert refused.returncode == 2
+        assert "admin" in refused.stderr
     gone = roboao("user", "remove", "law")
     assert gone.returncode == 2
     assert "roboao user list" in gone.stderr
@@ -85,6 +91,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(roboao, arguments, given, sen
 def test_at_a_terminal_the_password_is_asked_for_unseen(roboao, tmp_path):
     import os
     import pty
+    import termios
 
     pid, terminal = pty.fork()
     if pid == 0:
@@ -97,6 +104,9 @@ def test_at_a_terminal_the_password_is_asked_for_unseen(roboao, tmp_path):
         end = time.monotonic() + 120
         while prompt not in shown and time.monotonic() < end:
             shown += os.read(terminal, 1000)
+        # What is typed before the echo is off is thrown away with what was typed before.
+        while termios.tcgetattr(terminal)[3] & termios.ECHO and time.monotonic() < end:
+            time.sleep(0.01)
         os.write(terminal, PASSWORD.encode() + b"\n")
     try:
         while chunk := os.read(terminal, 1000):

@@ -1,11 +1,19 @@
 """Users in each home of the catalogue: who sees what, and when a session is over."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roboao_assets.science.errors import CatalogueError
-from roboao_assets.storage.catalogue import ObservationQuery, Reader, is_login, new_observation
+from roboao_assets.storage.catalogue import (
+    ObservationQuery,
+    Reader,
+    is_login,
+    new_observation,
+    open_catalogue,
+)
 from roboao_assets.storage.raw_names import parse_exposure_name
 
 
@@ -136,3 +144,41 @@ def test_a_night_without_observations_is_for_those_who_see_all(catalogue):
     catalogue.publish_night("20170608", "seeing", {"median": 1.2})
     assert [night.night for night in catalogue.nights()] == ["20170608"]
     assert catalogue.nights(Reader(login="law", programs=("4",))) == []
+
+
+def test_the_last_administrator_stays(catalogue):
+    users = catalogue.users
+    users.add("ann", "$hash$", "all")
+    users.add("law", "$hash$", ["4"])
+    before = users.get("ann")
+    for change in (lambda: users.remove("ann"), lambda: users.set_programs("ann", ["4"])):
+        with pytest.raises(CatalogueError, match="ann is the only administrator"):
+            change()
+    users.set_programs("ann", "all")  # says nothing new, and takes nothing away
+    assert users.get("ann").is_admin
+    assert users.get("ann").stamp != before.stamp
+    users.add("admin", "$hash$", "all")
+    users.set_programs("ann", ["4"])
+    with pytest.raises(CatalogueError, match="admin is the only administrator"):
+        users.remove("admin")
+    assert users.remove("law") is True
+    users.set_programs("ann", "all")
+    assert users.remove("admin") is True
+
+
+def test_two_administrators_who_remove_each_other_at_once_leave_one(catalogue_url, catalogue):
+    for name in ("ann", "bob"):
+        catalogue.users.add(name, "$hash$", "all")
+
+    def remove(name):
+        with open_catalogue(catalogue_url) as own:
+            try:
+                return own.users.remove(name)
+            except CatalogueError as error:
+                return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(remove, ("ann", "bob")))
+    assert answers.count(True) == 1
+    assert any("only administrator" in str(answer) for answer in answers)
+    assert len(catalogue.users.all()) == 1

@@ -231,8 +231,8 @@ def test_a_played_night_ends_as_an_undisturbed_one(telescope, undisturbed, deplo
         # Quiet means quiet: no sensor starts anything more.
         time.sleep(15)
         deployment.wait(finished, "the very end of the night")
-        history = catalogue.requests.history(first)
-    assert any(entry["action"] == "made strehl_ratio" for entry in history), history
+        history = catalogue.actions.newest(first)
+    assert any(entry.action == "made strehl_ratio" for entry in history), history
     assert list(deployment.archive.rglob(f"{PARTIAL_PREFIX}*")) == []
     expected, made = images(undisturbed), images(deployment.archive)
     assert sorted(made) == sorted(expected)

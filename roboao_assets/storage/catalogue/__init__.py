@@ -10,7 +10,13 @@ Examples
 ...     bright = catalogue.find_observations(ObservationQuery(strehl=(10.0, None), limit=50))
 """
 
+from roboao_assets.storage.catalogue.actions import Action, ActionBook, ActionPage
 from roboao_assets.storage.catalogue.base import NIGHTS, NightSummary
+from roboao_assets.storage.catalogue.comments import (
+    MOST_COMMENT_CHARACTERS,
+    Comment,
+    CommentBook,
+)
 from roboao_assets.storage.catalogue.documents import (
     FAINT_CLASSES,
     PIPELINES,
@@ -45,12 +51,18 @@ __all__ = [
     "CONTRAST_PIPELINES",
     "CONTRAST_SEPARATIONS_ARCSEC",
     "FAINT_CLASSES",
+    "MOST_COMMENT_CHARACTERS",
     "NIGHTS",
     "PIPELINES",
     "SEARCHED_PRODUCTS",
     "SORT_FIELDS",
+    "Action",
+    "ActionBook",
+    "ActionPage",
     "AskedStage",
     "Catalogue",
+    "Comment",
+    "CommentBook",
     "Cone",
     "NightSummary",
     "ObservationQuery",

@@ -11,7 +11,7 @@ from roboao_assets.storage.catalogue.conditions import Condition
 from roboao_assets.storage.catalogue.query import Cone
 
 OBJECTS, NIGHTS, USERS = "objects", "aux", "users"
-REQUESTS, HISTORY = "requests", "history"
+REQUESTS, HISTORY, COMMENTS = "requests", "history", "comments"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +121,13 @@ class DocumentHome(ABC):
     ) -> bool: ...
 
     @abstractmethod
-    def _newest(self, collection: str, subject: str | None, limit: int) -> list[dict[str, Any]]:
-        """Return the documents with the greatest `_id`, of one `subject` or of all."""
+    def _newest(
+        self, collection: str, subject: str | None, limit: int, *, before: str = ""
+    ) -> list[dict[str, Any]]:
+        """Return the documents with the greatest `_id`, of one `subject` or of all.
+
+        With `before` only of those whose `_id` is smaller.
+        """
 
     @abstractmethod
     def _nights_without(self, section: str) -> list[str]:

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from roboao_assets.science.errors import CatalogueError
+from roboao_assets.storage.catalogue.actions import ActionBook
 from roboao_assets.storage.catalogue.base import NIGHTS, OBJECTS, NightSummary
 from roboao_assets.storage.catalogue.change import MISSING, Change, keyed
+from roboao_assets.storage.catalogue.comments import CommentBook
 from roboao_assets.storage.catalogue.documents import PIPELINES, status_path
 from roboao_assets.storage.catalogue.query import Reader, night_bounds
 from roboao_assets.storage.catalogue.requests import RequestBook
@@ -211,8 +213,18 @@ class Catalogue(ObservationSearches):
 
     @property
     def requests(self) -> RequestBook:
-        """What was asked to be made again, and the history."""
+        """What was asked to be made again."""
         return RequestBook(self)
+
+    @property
+    def actions(self) -> ActionBook:
+        """What was done by whom."""
+        return ActionBook(self)
+
+    @property
+    def comments(self) -> CommentBook:
+        """What readers say of observations."""
+        return CommentBook(self)
 
     @property
     def users(self) -> UserBook:

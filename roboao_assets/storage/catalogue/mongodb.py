@@ -22,7 +22,13 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
-from roboao_assets.storage.catalogue.base import HISTORY, NIGHTS, OBJECTS, NightSummary
+from roboao_assets.storage.catalogue.base import (
+    COMMENTS,
+    HISTORY,
+    NIGHTS,
+    OBJECTS,
+    NightSummary,
+)
 from roboao_assets.storage.catalogue.change import Change
 from roboao_assets.storage.catalogue.conditions import Condition
 from roboao_assets.storage.catalogue.documents import BULK_PATHS, PIPELINES
@@ -85,6 +91,7 @@ _INDEXES = {
     ),
     IMAGES: (("night",), ("observation",)),
     HISTORY: (("subject", "id"),),
+    COMMENTS: (("subject", "id"),),
 }
 _UNAVAILABLE = (
     mongo_errors.ConnectionFailure,
@@ -300,8 +307,12 @@ class MongoCatalogue(Catalogue):
         with self._translated("removing a document"), self._exclusive(collection, identifier):
             return self._collection(collection).delete_one(selected).deleted_count == 1
 
-    def _newest(self, collection: str, subject: str | None, limit: int) -> list[dict[str, Any]]:
-        query = {} if subject is None else {"subject": subject}
+    def _newest(
+        self, collection: str, subject: str | None, limit: int, *, before: str = ""
+    ) -> list[dict[str, Any]]:
+        query: dict[str, Any] = {} if subject is None else {"subject": subject}
+        if before:
+            query["_id"] = {"$lt": before}
         with self._translated("reading documents"):
             cursor = self._collection(collection).find(query).sort("_id", DESCENDING).limit(limit)
             return [self._loaded(document) for document in cursor]

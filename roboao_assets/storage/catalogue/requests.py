@@ -1,19 +1,19 @@
-"""What somebody asked to be made again, and what was done about it: requests and the history.
+"""What somebody asked to be made again: requests; what came of them is in the log (`actions`).
 
 A request lives from the moment it is noticed until its product was tried, whatever dies in
 between: it is a document of its own, and nothing but its end removes it. A later wish for the
 same product is another request, which the end of the first does not remove.
 """
 
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from roboao_assets.storage.catalogue.base import HISTORY, REQUESTS, DocumentHome
+from roboao_assets.storage.catalogue.actions import ActionBook
+from roboao_assets.storage.catalogue.base import REQUESTS, DocumentHome
 from roboao_assets.storage.catalogue.change import Change
-from roboao_assets.storage.catalogue.values import date_text, now_utc, plain
+from roboao_assets.storage.catalogue.values import now_utc, plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class RequestBook:
         self._home._update(REQUESTS, observation, change)  # noqa: SLF001
 
     def finish(self, observation: str, asked: AskedStage, result: str) -> None:
-        """Remove a request that was tried, and keep in the history how it ended.
+        """Remove a request that was tried, and keep in the log how it ended.
 
         A wish of a later moment for the same product stays.
         """
@@ -108,25 +108,8 @@ class RequestBook:
         if self._home._update(REQUESTS, observation, change, where=same):  # noqa: SLF001
             self._home._delete(REQUESTS, observation, where=("stages", {}))  # noqa: SLF001
             detail = {"stage": asked.stage, "why": asked.why, "asked_at": asked.asked_at}
-            self.record(observation, f"made {asked.stage}", by=asked.by, result=result, **detail)
-
-    def record(self, subject: str, action: str, *, by: str, **detail: Any) -> None:
-        """Enter in the history that something was done to an observation, night or user."""
-        now = now_utc()
-        entry = {
-            # Sorted by time, and no two alike.
-            "_id": f"{date_text(now)}-{uuid.uuid4().hex[:12]}",
-            "time": now,
-            "subject": subject,
-            "action": action,
-            "by": by,
-            **detail,
-        }
-        self._home._insert(HISTORY, plain(entry))  # noqa: SLF001
-
-    def history(self, subject: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """Return the newest entries of the history, of one subject or of all, newest first."""
-        return self._home._newest(HISTORY, subject, limit)  # noqa: SLF001
+            log = ActionBook(self._home)
+            log.record(observation, f"made {asked.stage}", by=asked.by, result=result, **detail)
 
 
 def _request(document: Mapping[str, Any]) -> WorkRequest:

@@ -257,13 +257,16 @@ class SqliteCatalogue(Catalogue):
             cursor = connection.execute(f"DELETE FROM {collection} WHERE id = ?", (identifier,))
             return cursor.rowcount == 1
 
-    def _newest(self, collection: str, subject: str | None, limit: int) -> list[dict[str, Any]]:
-        term = "1" if subject is None else "subject = ?"
-        values = () if subject is None else (subject,)
+    def _newest(
+        self, collection: str, subject: str | None, limit: int, *, before: str = ""
+    ) -> list[dict[str, Any]]:
+        wanted = {"subject = ?": subject, "id < ?": before or None}
+        terms = {term: value for term, value in wanted.items() if value is not None}
         with self._reading("reading documents") as connection:
             rows = connection.execute(
-                f"SELECT document FROM {collection} WHERE {term} ORDER BY id DESC LIMIT ?",
-                (*values, limit),
+                f"SELECT document FROM {collection} WHERE {' AND '.join(['1', *terms])} "
+                f"ORDER BY id DESC LIMIT ?",
+                (*terms.values(), limit),
             ).fetchall()
         return [from_json(text) for (text,) in rows]
 

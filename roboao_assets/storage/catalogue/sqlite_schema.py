@@ -14,7 +14,7 @@ from roboao_assets.storage.catalogue.search_fields import (
 )
 from roboao_assets.storage.catalogue.values import DATE_KEY
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def json_path(path: str) -> str:
@@ -86,6 +86,12 @@ _REQUESTS_AND_HISTORY = (
         document TEXT NOT NULL CHECK (json_valid(document)))""",
     "CREATE INDEX history_subject ON history (subject, id)",
 )
+_COMMENTS = (
+    """CREATE TABLE comments (id TEXT PRIMARY KEY NOT NULL,
+        subject GENERATED ALWAYS AS (json_extract(document, '$.subject')) STORED,
+        document TEXT NOT NULL CHECK (json_valid(document)))""",
+    "CREATE INDEX comments_subject ON comments (subject, id)",
+)
 # The searched fields have changed: every document is entered once more. SQLite cannot add a
 # stored column to a table that is there.
 _OBJECTS_AGAIN = (
@@ -99,8 +105,9 @@ _VERSION = f"PRAGMA user_version = {SCHEMA_VERSION}"
 
 # What brings a file of an older version to this one, in one transaction.
 MIGRATIONS = {
-    1: (*_REQUESTS_AND_HISTORY, *_OBJECTS_AGAIN, _VERSION),
-    2: (*_OBJECTS_AGAIN, _VERSION),
+    1: (*_REQUESTS_AND_HISTORY, *_OBJECTS_AGAIN, *_COMMENTS, _VERSION),
+    2: (*_OBJECTS_AGAIN, *_COMMENTS, _VERSION),
+    3: (*_COMMENTS, _VERSION),
 }
 
 STATEMENTS = (
@@ -117,5 +124,6 @@ STATEMENTS = (
     """CREATE TABLE claims (key TEXT PRIMARY KEY NOT NULL, owner TEXT NOT NULL,
         expires REAL NOT NULL) WITHOUT ROWID""",
     *_REQUESTS_AND_HISTORY,
+    *_COMMENTS,
     _VERSION,
 )

@@ -2,12 +2,14 @@
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
-from roboao_assets.science.errors import CatalogueError
+from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 from roboao_assets.storage.catalogue.base import USERS, DocumentHome
 from roboao_assets.storage.catalogue.change import Change
 from roboao_assets.storage.catalogue.query import Reader
@@ -17,6 +19,10 @@ ALL: Literal["all"] = "all"
 # This login sees everything by its name, as it always did.
 ADMIN = "admin"
 Programs = tuple[str, ...] | Literal["all"]
+
+# Whoever may take an administrator away holds this claim.
+_TURN = "users|administrators"
+_WAIT_FOR_OTHERS_S = 10.0
 
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _PROGRAM = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -113,17 +119,62 @@ class UserBook:
         self._change(name, {"password": password_hash})
 
     def set_programs(self, name: str, programs: Sequence[str] | str) -> None:
-        """Set the programs of a user; all sessions of the user end."""
-        self._change(name, {"programs": _checked(name, programs)})
+        """Set the programs of a user; all sessions of the user end.
+
+        Raises
+        ------
+        CatalogueError
+            There is no such user, a program cannot be one, or nobody would administrate the
+            archive any more.
+        """
+        wanted = _checked(name, programs)
+        self._home._check_writable()  # noqa: SLF001
+        with self._keeping_an_administrator(name if wanted != ALL else None):
+            self._change(name, {"programs": wanted})
 
     def end_tokens(self, name: str) -> None:
         """End all tokens with which scripts fetch files as a user; the sessions go on."""
         self._assign(name, {"tokens_stamp": secrets.token_hex(16)})
 
     def remove(self, name: str) -> bool:
-        """Remove a user, whose sessions end; True if there was one."""
+        """Remove a user, whose sessions end; True if there was one.
+
+        Raises
+        ------
+        CatalogueError
+            Nobody would administrate the archive any more.
+        """
         self._home._check_writable()  # noqa: SLF001
-        return is_login(name) and self._home._delete(USERS, name)  # noqa: SLF001
+        if not is_login(name):
+            return False
+        with self._keeping_an_administrator(name):
+            return self._home._delete(USERS, name)  # noqa: SLF001
+
+    @contextmanager
+    def _keeping_an_administrator(self, leaving: str | None) -> Iterator[None]:
+        """Let one change at a time through, and none that takes the last administrator away."""
+        user = None if leaving is None else self.get(leaving)
+        if user is None or not user.is_admin:
+            yield
+            return
+        owner = secrets.token_hex(8)
+        deadline = time.monotonic() + _WAIT_FOR_OTHERS_S
+        while not self._home._claim(_TURN, owner, _WAIT_FOR_OTHERS_S):  # noqa: SLF001
+            if time.monotonic() > deadline:
+                raise CatalogueUnavailableError(
+                    f"somebody else changes the administrators at this moment; {leaving} was not "
+                    f"changed: try again"
+                )
+            time.sleep(0.05)
+        try:
+            if not any(other.is_admin and other.name != leaving for other in self.all()):
+                raise CatalogueError(
+                    f"{leaving} is the only administrator, and nobody could make another one on "
+                    f"the pages: make another user an administrator first (programs: all)"
+                )
+            yield
+        finally:
+            self._home._release(_TURN, owner)  # noqa: SLF001
 
     def _change(self, name: str, values: Mapping[str, Any]) -> None:
         self._assign(name, {**values, **_new_stamp()})
