@@ -15,10 +15,17 @@ from roboao_assets.storage.catalogue import ObservationQuery, Reader, User
 
 # Pages (and their websockets) of every user, and of administrators.
 USER_PAGES = ("/", "/night", "/observation", "/search", "/trends", "/account")
-ADMIN_PAGES = ("/psf-library",)
+ADMIN_PAGES = (
+    "/psf-library",
+    "/administration",
+    "/administration/redo",
+    "/administration/calibration",
+    "/administration/users",
+    "/administration/log",
+)
 # What strangers need to log in, and to read the page on which they do.
 PUBLIC_ROUTES = ("/login", "/logout", "/theme", "/favicon.ico")
-# Handlers that ask again which picture or whose file it is, or search as their visitor may;
+# Handlers that ask again whose picture, file or comment it is, or search as their visitor may;
 # scripts and styles of Panel and bokeh.
 _USER_ROUTES = (
     "/image",
@@ -28,7 +35,9 @@ _USER_ROUTES = (
     "/nights/parts",
     "/night/parts",
     "/account/end-tokens",
+    "/comment",
 )
+_ADMIN_ROUTES = ("/administration/action",)
 _USER_FILES = "/static/"
 # What a token is good for, instead of all the above.
 _TOKEN_ROUTES = ("/file",)
@@ -153,6 +162,6 @@ def _may_use(visitor: Visitor | None, path: str) -> bool:
     if visitor.by_token:
         return path in _TOKEN_ROUTES
     page = "/" if path == "/ws" else path.removesuffix("/ws")
-    if page in ADMIN_PAGES:
+    if page in ADMIN_PAGES or path in _ADMIN_ROUTES:
         return visitor.is_admin
     return page in USER_PAGES or path in _USER_ROUTES or path.startswith(_USER_FILES)

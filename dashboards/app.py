@@ -14,6 +14,11 @@ from bokeh.server.server import Server
 from dashboards import pages
 from dashboards.access import Access
 from dashboards.account_page import account_page
+from dashboards.administration_actions import Administration, AdministrationHandler
+from dashboards.administration_markup import ACTION_URL
+from dashboards.administration_pages import AdministrationPages
+from dashboards.answers import Answers
+from dashboards.comments import COMMENT_URL, CommentDesk, CommentHandler
 from dashboards.download_tokens import DownloadTokens
 from dashboards.downloads import Downloads, EndTokensHandler, ScriptHandler
 from dashboards.files import FileHandler, FileStore
@@ -36,6 +41,7 @@ from dashboards.theme_choice import THEME_URL, ThemeHandler
 from dashboards.trends_page import trends_page
 from dashboards.viewer import Viewers
 from dashboards.viewer_images import ImageStore
+from dashboards.visitor_parts import VisitorParts
 from roboao_assets.science.errors import ArchiveError, CatalogueError, SettingsError
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings, load_settings
@@ -43,6 +49,8 @@ from roboao_assets.storage.settings import Settings, load_settings
 _PICTURE_THREADS = 4
 _PAGE_THREADS = 2
 _LOOKUP_THREADS = 4
+_CHANGE_THREADS = 2
+_ADMIN_THREADS = 4
 # Forms and messages of browsers are small.
 _MOST_BODY_BYTES = 100_000
 _MOST_MESSAGE_BYTES = 1_000_000
@@ -146,15 +154,32 @@ def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, 
     viewers = Viewers(paths=paths, store=ImageStore(), executor=executor)
     resolver = NameResolver()
     dagster_url = settings.dagster_url.rstrip("/") or f"http://127.0.0.1:{settings.dagster_port}"
+    answers, changes = Answers(), ThreadPoolExecutor(_CHANGE_THREADS, thread_name_prefix="changes")
+    own_parts = VisitorParts(access=access, answers=answers)
+    admin = AdministrationPages(
+        source=source,
+        settings=settings,
+        access=access,
+        answers=answers,
+        # Not that of the pictures: how the archive is may take its time to be told.
+        executor=ThreadPoolExecutor(_ADMIN_THREADS, thread_name_prefix="administration"),
+    )
     routes = {
         # Functions proper: Panel takes any other callable for a pane of its value.
         "/": nights_page,
         "/night": lambda: night_page(source, page_executor),
-        "/observation": lambda: pages.observation_page(source, access, viewers, dagster_url),
+        "/observation": lambda: pages.observation_page(
+            source, access, viewers, dagster_url, own_parts
+        ),
         "/search": lambda: search_page(source, executor, resolver),
         "/trends": lambda: trends_page(source, page_executor),
         "/account": lambda: account_page(site.tokens.days),
         "/psf-library": lambda: library_page(source, library, changer),
+        "/administration": admin.overview,
+        "/administration/redo": admin.redo,
+        "/administration/calibration": admin.calibration,
+        "/administration/users": admin.users,
+        "/administration/log": admin.log,
     }
     pictures = {"store": PictureStore(source), "access": access, "executor": executor}
     files = {"store": FileStore(source, paths), "access": access, "executor": executor}
@@ -162,6 +187,9 @@ def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, 
     downloads = Downloads(source=source, paths=paths, tokens=site.tokens, resolver=resolver)
     scripts = {"downloads": downloads, "executor": executor}
     threads = {"executor": page_executor}
+    forms = {"answers": answers, "executor": changes}
+    comments = CommentDesk(catalogue_url=url, paths=paths, access=access)
+    administration = Administration(settings=settings, access=access)
     desk = LoginDesk(source, url)
     return routes, [
         ("/image", ImageHandler, pictures),
@@ -171,6 +199,8 @@ def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, 
         (END_TOKENS_URL, EndTokensHandler, {"catalogue_url": url, "executor": executor}),
         (NIGHTS_PARTS_URL, PartsHandler, {"make": nights_parts(source), **threads}),
         (NIGHT_PARTS_URL, PartsHandler, {"make": night_parts(source, access), **threads}),
+        (COMMENT_URL, CommentHandler, forms | {"work": comments.perform}),
+        (ACTION_URL, AdministrationHandler, forms | {"work": administration.perform}),
         (LOGIN_URL, LoginHandler, {"source": source, "desk": desk, "sessions": sessions}),
         (LOGOUT_URL, LogoutHandler, {"sessions": sessions}),
         (THEME_URL, ThemeHandler, {"cookie_options": sessions.cookie_options()}),

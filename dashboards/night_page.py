@@ -12,6 +12,7 @@ from bokeh.plotting import figure
 from dashboards import night_markup as markup
 from dashboards import night_plots
 from dashboards.access import Access, Asked, Visitor, is_night
+from dashboards.administration_markup import night_tools
 from dashboards.collect import Night, collect_night, night_neighbours
 from dashboards.compute import ORDERS, SELECTIONS, select_observations, summarise_night
 from dashboards.markup import dashed, problem
@@ -61,6 +62,8 @@ def night_page(source: CatalogueSource, executor: Executor) -> pn.Template:
         pn.state.add_periodic_callback(drawing, period=REFRESH_MS)
     chosen = {place: address_argument(place) for place in _PLACES}
     before, after = _frame(name, chosen, parts)
+    if page_visitor().is_admin:
+        before += night_tools(name)
     return build_page(f"{_TITLE} {dashed(name)}", plots, before=before, after=after)
 
 

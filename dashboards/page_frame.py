@@ -71,7 +71,7 @@ def build_page(
     page.add_variable("after", after)
     page.add_variable("visitor_name", visitor.name)
     page.add_variable("visitor_is_admin", visitor.is_admin)
-    page.add_variable("form_token", page_request().form_token)
+    page.add_variable("form_token", form_token())
     page.add_panel("main", body)
     return page
 
@@ -93,6 +93,11 @@ def page_visitor() -> Visitor:
 def page_theme() -> Theme:
     """Return the theme of the page that is made."""
     return request_theme(page_request())
+
+
+def form_token() -> str:
+    """Return what every form of a page carries, so that no other site can send it."""
+    return str(page_request().form_token)
 
 
 def html_pane(text: str) -> pn.pane.HTML:

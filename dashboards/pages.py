@@ -33,13 +33,18 @@ from dashboards.provenance import provenance_markup, read_provenance
 from dashboards.source import CatalogueSource
 from dashboards.themes import Theme
 from dashboards.viewer import Viewer, Viewers
+from dashboards.visitor_parts import VisitorParts
 from roboao_assets.science.errors import CatalogueError
 
 _MOST_SHOWN = 200
 
 
 def observation_page(
-    source: CatalogueSource, access: Access, viewers: Viewers, dagster_url: str
+    source: CatalogueSource,
+    access: Access,
+    viewers: Viewers,
+    dagster_url: str,
+    own_parts: VisitorParts,
 ) -> pn.Template:
     """An observation: every picture, every number, its FITS header."""
     identifier, visitor, theme = address_argument("id"), page_visitor(), page_theme()
@@ -76,6 +81,7 @@ def observation_page(
             made = plot.plot_contrast(result.curve, median, result.candidates, theme)
             parts.append(plot_panel("Contrast", made))
     parts.append(html_pane(markup.observation_pictures(observation, keys)))
+    parts += own_parts.of_observation(source.get(), visitor, identifier)
     parts.append(_header_search(observation))
     told = read_provenance(viewer.files, observation.id)
     parts.append(html_pane(provenance_markup(told, observation.id, dagster_url)))

@@ -113,6 +113,11 @@ def test_a_change_is_in_the_library_its_history_and_the_catalogue(archive, url):
     change(url, archive, wish("remove", SINGLE))
     with open_catalogue(url) as catalogue:
         assert catalogue.night(NIGHT)["psf_lib"][section_of(SINGLE)[8:]]["in_lib"] is False
+        told = [(entry.subject, entry.action, entry.by) for entry in catalogue.actions.newest()]
+    assert told == [
+        (SINGLE, "removed from the PSF library", "duev"),
+        (SINGLE, "added to the PSF library", "duev"),
+    ]
     assert [c.action for c in source.get().history] == ["removed", "added", "added"]
     assert source.get() is source.get(), "read again only when it changed"
 
