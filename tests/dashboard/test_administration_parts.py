@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,7 @@ from plausible import NIGHT, TARGETS, fill, observation_id
 
 from dashboards import administration_collect as collect
 from dashboards import administration_markup as markup
-from dashboards.access import Access, Asked, Visitor
+from dashboards.access import ADMINISTRATION, Access, Asked, Visitor
 from dashboards.answers import Answer, Answers, FormError, read_fields
 from dashboards.comments import comments_markup
 from dashboards.source import CatalogueSource
@@ -254,6 +255,14 @@ def test_routes_of_administrators(tmp_path, route):
     assert access.may(None, Asked("route", route)) is False
     for other in (route + "/", route + "x", route.upper(), "/administration/other"):
         assert access.may(visitor(), Asked("route", other)) is False
+
+
+def test_a_token_administrates_nothing():
+    access = Access(CatalogueSource("sqlite:///none.sqlite"))
+    assert access.may(visitor(), ADMINISTRATION) is True
+    assert access.may(replace(visitor(), by_token=True), ADMINISTRATION) is False
+    for route in ("/administration", "/administration/action", "/comment"):
+        assert access.may(replace(visitor(), by_token=True), Asked("route", route)) is False
 
 
 def test_comments_are_of_users():
