@@ -12,6 +12,7 @@ from bokeh.plotting import figure
 from dashboards import night_markup as markup
 from dashboards import night_plots
 from dashboards.access import Access, Asked, Visitor, is_night
+from dashboards.administration_markup import night_tools
 from dashboards.collect import Night, collect_night, night_neighbours
 from dashboards.compute import ORDERS, SELECTIONS, select_observations, summarise_night
 from dashboards.links import night_search
@@ -30,7 +31,6 @@ from dashboards.parts import NIGHT_PARTS_URL, PartsError, PartsMaker, page_parts
 from dashboards.script_links import script_links
 from dashboards.source import CatalogueSource
 from dashboards.themes import Theme
-from dashboards.visitor_parts import VisitorParts
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 from roboao_assets.storage.catalogue import Reader
 
@@ -40,7 +40,7 @@ _TITLE = "Night"
 _PLACES = ("q", "show", "sort")
 
 
-def night_page(source: CatalogueSource, executor: Executor, own_parts: VisitorParts) -> pn.Template:
+def night_page(source: CatalogueSource, executor: Executor) -> pn.Template:
     """The parts that `night_parts` has made; the plots come when they are drawn.
 
     Parameters
@@ -48,7 +48,6 @@ def night_page(source: CatalogueSource, executor: Executor, own_parts: VisitorPa
     source : CatalogueSource
     executor : Executor
         Reads the night and draws its plots.
-    own_parts : VisitorParts
     """
     name = address_argument("night")
     try:
@@ -66,7 +65,9 @@ def night_page(source: CatalogueSource, executor: Executor, own_parts: VisitorPa
         pn.state.add_periodic_callback(drawing, period=REFRESH_MS)
     chosen = {place: address_argument(place) for place in _PLACES}
     before, after = _frame(name, chosen, parts)
-    after += script_links(night_search(name)) + own_parts.of_night(visitor, name)
+    after += script_links(night_search(name))
+    if visitor.is_admin:
+        before += night_tools(name)
     return build_page(f"{_TITLE} {dashed(name)}", plots, before=before, after=after)
 
 

@@ -1,4 +1,4 @@
-"""What a visitor may do on the pages of a night and an observation: comments, administration."""
+"""What a visitor may do on the page of an observation: comment, or have it made again."""
 
 from dataclasses import dataclass
 
@@ -42,11 +42,6 @@ class VisitorParts:
         if self.access.may(visitor, ADMINISTRATION):
             shown += administration_markup.observation_tools(observation, products())
         return [_html(shown)]
-
-    def of_night(self, visitor: Visitor, night: str) -> str:
-        """Return, for administrators, markup with links to what can be done with a night."""
-        admitted = self.access.may(visitor, ADMINISTRATION)
-        return administration_markup.night_tools(night) if admitted else ""
 
 
 def _html(text: str) -> pn.pane.HTML:
