@@ -53,6 +53,7 @@ class SurveyView:
         self._desk, self._executor = desk, executor
         self._observation, self._files = observation, files
         self.told = html_pane(_quiet("Asking for the survey image …"))
+        self.told.margin = (8, 0)
         self.content = pn.Column(self.told, sizing_mode="stretch_width", margin=0)
 
     def panel(self) -> pn.viewable.Viewable:

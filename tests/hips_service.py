@@ -35,11 +35,13 @@ class HipsService:
         Arguments of each request.
     stars_deg : ndarray, shape (n, 2)
         The sky: right ascension and declination.
+    trouble : str
+        Whatever survey is asked for.
     """
 
     def __init__(self, url):
         self.url, self.asked, self.released = url, [], threading.Event()
-        self.stars_deg = np.empty((0, 2))
+        self.stars_deg, self.trouble = np.empty((0, 2)), ""
 
     def surveys(self):
         return [query["hips"] for query in self.asked]
@@ -85,7 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
         self.service.asked.append(query)
-        trouble = getattr(self, f"_{query['hips'].rsplit('/', 1)[-1]}", None)
+        name = self.service.trouble or query["hips"].rsplit("/", 1)[-1]
+        trouble = getattr(self, f"_{name}", None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             (trouble or self._sky)(query)
