@@ -194,7 +194,12 @@ def dashboard(catalogue_url: str, folder: Path) -> Iterator[tuple["subprocess.Po
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    variables = {"ROBOAO_CATALOGUE_URL": catalogue_url, "ROBOAO_ARCHIVE_ROOT": str(folder)}
+    variables = {
+        "ROBOAO_CATALOGUE_URL": catalogue_url,
+        "ROBOAO_ARCHIVE_ROOT": str(folder),
+        # The network is not what is measured.
+        "ROBOAO_SURVEY__ENABLED": "false",
+    }
     log = folder / "dashboard.log"
     with log.open("wb") as file:
         process = subprocess.Popen(

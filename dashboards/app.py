@@ -37,6 +37,7 @@ from dashboards.search_exports import ExportHandler
 from dashboards.search_page import search_page
 from dashboards.sessions import Sessions, derived_secret, has_users, read_secret
 from dashboards.source import CatalogueSource
+from dashboards.survey_images import SurveyDesk
 from dashboards.theme_choice import THEME_URL, ThemeHandler
 from dashboards.trends_page import trends_page
 from dashboards.viewer import Viewers
@@ -153,6 +154,7 @@ def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, 
     changer = LibraryChanger(url, access, executor)
     viewers = Viewers(paths=paths, store=ImageStore(), executor=executor)
     resolver = NameResolver()
+    surveys = SurveyDesk(source, url, settings.survey)
     dagster_url = settings.dagster_url.rstrip("/") or f"http://127.0.0.1:{settings.dagster_port}"
     answers, changes = Answers(), ThreadPoolExecutor(_CHANGE_THREADS, thread_name_prefix="changes")
     own_parts = VisitorParts(access=access, answers=answers)
@@ -169,7 +171,7 @@ def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, 
         "/": nights_page,
         "/night": lambda: night_page(source, page_executor),
         "/observation": lambda: pages.observation_page(
-            source, access, viewers, dagster_url, own_parts
+            source, access, viewers, surveys, dagster_url, own_parts
         ),
         "/search": lambda: search_page(source, executor, resolver),
         "/trends": lambda: trends_page(source, page_executor),

@@ -32,6 +32,8 @@ from dashboards.page_frame import (
 from dashboards.provenance import provenance_markup, read_provenance
 from dashboards.script_links import script_links
 from dashboards.source import CatalogueSource
+from dashboards.survey_images import SurveyDesk, without_survey
+from dashboards.survey_view import survey_parts
 from dashboards.themes import Theme
 from dashboards.viewer import Viewer, Viewers
 from dashboards.visitor_parts import VisitorParts
@@ -44,6 +46,7 @@ def observation_page(
     source: CatalogueSource,
     access: Access,
     viewers: Viewers,
+    surveys: SurveyDesk,
     dagster_url: str,
     own_parts: VisitorParts,
 ) -> pn.Template:
@@ -63,13 +66,14 @@ def observation_page(
         shown = identifier if len(identifier) < _MOST_SHOWN else f"{identifier[:_MOST_SHOWN]}..."
         sentence = f"The catalogue has no observation {shown!r} that you may see."
         return problem_page("Observation", "No such observation", sentence)
-    observation, keys = found
+    observation, keys = found[0], without_survey(found[1])
     median = medians.get(observation.filter_name)
     viewer = viewers.make(observation.night, observation.id, theme)
     parts: list[pn.viewable.Viewable] = [
         html_pane(markup.observation_head(observation)),
         html_pane('<h2 class="plot-title">Images</h2>'),
         viewer.panel(),
+        *survey_parts(surveys, viewers.executor, observation, viewer.files),
     ]
     for result in observation.results:
         pictures = markup.observation_pictures(observation, keys, result.pipeline)

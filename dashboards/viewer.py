@@ -11,6 +11,7 @@ import numpy as np
 import panel as pn
 from numpy.typing import NDArray
 
+from dashboards.later import hand_over
 from dashboards.page_frame import WIDGET_STYLE, html_pane
 from dashboards.themes import DARK, Theme
 from dashboards.viewer_compute import (
@@ -152,14 +153,7 @@ class Viewer:
 
     def _later(self, work: Callable[[], T], then: Callable[["Future[T]"], None]) -> None:
         """Do `work` in a thread and hand its end to the page, when the page has a moment."""
-        document = pn.state.curdoc
-        future = self._executor.submit(work)
-        if document is None:
-            then(future)
-        else:
-            future.add_done_callback(
-                lambda ended: document.add_next_tick_callback(partial(then, ended))
-            )
+        hand_over(self._executor.submit(work), then)
 
     def _pointed(self, _attribute: str, _old: object, new: Mapping[str, list[float]]) -> None:
         if self._image is not None and new["x"]:

@@ -140,19 +140,29 @@ def radial_profile(image: ViewerImage, x: float, y: float, most_arcsec: float) -
     )
 
 
-def directions(image: ViewerImage) -> tuple[tuple[float, float], tuple[float, float]] | None:
+Vector = tuple[float, float]
+
+
+def directions(image: ViewerImage) -> tuple[Vector, Vector] | None:
     """Return unit vectors (dx, dy) towards north and east at the middle; None without a WCS."""
     if image.wcs is None:
         return None
-    height, width = image.pixels.shape
-    centre = sky_position(image.wcs, (width - 1) / 2, (height - 1) / 2)
+    return wcs_directions(image.wcs, image.pixels.shape, image.scale_arcsec)
+
+
+def wcs_directions(
+    wcs: WCS, shape: tuple[int, ...], scale_arcsec: float
+) -> tuple[Vector, Vector] | None:
+    """Return unit vectors (dx, dy) towards north and east at the middle of an image (y, x)."""
+    height, width = shape[:2]
+    centre = sky_position(wcs, (width - 1) / 2, (height - 1) / 2)
     if centre is None:
         return None
-    step = max(image.scale_arcsec, 1e-6) * u.arcsec
+    step = max(scale_arcsec, 1e-6) * u.arcsec
 
-    def towards(position_angle_deg: float) -> tuple[float, float]:
+    def towards(position_angle_deg: float) -> Vector:
         there = centre.directional_offset_by(position_angle_deg * u.deg, step)
-        x, y = image.wcs.celestial.all_world2pix(there.ra.deg, there.dec.deg, 0)
+        x, y = wcs.celestial.all_world2pix(there.ra.deg, there.dec.deg, 0)
         dx, dy = float(x) - (width - 1) / 2, float(y) - (height - 1) / 2
         length = math.hypot(dx, dy)
         return dx / length, dy / length

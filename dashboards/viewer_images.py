@@ -117,7 +117,7 @@ def _read(file: ServedFile, reference: ServedFile | None) -> ViewerImage:
     if pixels.ndim != 2:
         raise ProductError(f"{file.name!r} holds an array of shape {pixels.shape}, not an image")
     pixels.flags.writeable = False
-    star = _star_of(header)
+    star = lock_position(header)
     wcs = celestial_wcs(header)
     if wcs is None and star is None:
         # A box round the star: its middle pixel.
@@ -152,7 +152,7 @@ def _box_wcs(
         header = fits.getheader(reference.path)
     except OSError:
         return None
-    place, wcs = _star_of(header), celestial_wcs(header)
+    place, wcs = lock_position(header), celestial_wcs(header)
     if wcs is None or place is None or scale_arcsec != _number(header, "PIXSCALE"):
         return None
     shift = np.subtract(star, place)
@@ -162,7 +162,8 @@ def _box_wcs(
     return wcs
 
 
-def _star_of(header: fits.Header) -> tuple[float, float] | None:
+def lock_position(header: fits.Header) -> tuple[float, float] | None:
+    """Return where a header has its guide star (0-based px); None if it does not say."""
     x, y = _number(header, "LOCK_X"), _number(header, "LOCK_Y")
     return None if x is None or y is None else (x, y)
 

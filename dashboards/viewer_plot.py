@@ -44,6 +44,56 @@ _ROUND = [1, 2, 5, 10, 20, 50, 100, 200, 500]
 _CHOOSE = "chosen.data = {x: [cb_obj.x], y: [cb_obj.y]};"
 
 
+def scale_bar(x_range: Range1d, colour: str) -> ScaleBar:
+    """Return a bar of a round number of arcsec."""
+    return ScaleBar(
+        range=x_range,
+        unit='"',
+        dimensional=Angular(basis=_ANGLES, ticks=_ROUND),
+        orientation="horizontal",
+        location="bottom_right",
+        background_fill_alpha=0.0,
+        border_line_color=None,
+        bar_line_color=colour,
+        bar_line_width=2,
+        label_text_color=colour,
+    )
+
+
+def compass(
+    north: tuple[float, float], east: tuple[float, float], colour: str
+) -> list[Arrow | Label]:
+    """Return arrows to north and east, in a corner of the plot."""
+    middle = _COMPASS_PX + 24
+    parts: list[Arrow | Label] = []
+    for name, (dx, dy) in zip("NE", (north, east), strict=True):
+        parts += [
+            Arrow(
+                end=NormalHead(size=9, fill_color=colour, line_color=colour),
+                line_color=colour,
+                line_width=2,
+                x_start=middle,
+                y_start=middle,
+                x_end=middle + _COMPASS_PX * dx,
+                y_end=middle + _COMPASS_PX * dy,
+                start_units="screen",
+                end_units="screen",
+            ),
+            Label(
+                x=middle + 1.28 * _COMPASS_PX * dx,
+                y=middle + 1.28 * _COMPASS_PX * dy,
+                x_units="screen",
+                y_units="screen",
+                text=name,
+                text_color=colour,
+                text_align="center",
+                text_baseline="middle",
+                text_font_style="bold",
+            ),
+        ]
+    return parts
+
+
 class ImageFigure:
     """An image that can be panned and zoomed; its axes are arcsec from `origin_xy`.
 
@@ -99,20 +149,7 @@ class ImageFigure:
         code = {"code": _ONLY_NOW_AND_THEN, "args": {"pointer": self.pointer, "wait": _MOVE_MS}}
         self.plot.js_on_event(MouseMove, CustomJS(**code))
         self.plot.js_on_event(Tap, CustomJS(args={"chosen": self.chosen}, code=_CHOOSE))
-        self.plot.add_layout(
-            ScaleBar(
-                range=self.x_range,
-                unit='"',
-                dimensional=Angular(basis=_ANGLES, ticks=_ROUND),
-                orientation="horizontal",
-                location="bottom_right",
-                background_fill_alpha=0.0,
-                border_line_color=None,
-                bar_line_color=theme.text,
-                bar_line_width=2,
-                label_text_color=theme.text,
-            )
-        )
+        self.plot.add_layout(scale_bar(self.x_range, theme.text))
         self._compass: list[Arrow | Label] = []
 
     def frame(self, image: ViewerImage, origin_xy: tuple[float, float]) -> None:
@@ -138,36 +175,7 @@ class ImageFigure:
         found = directions(image)
         if found is None:
             return
-        middle = _COMPASS_PX + 24
-        self._compass = []
-        for name, (dx, dy) in zip("NE", found, strict=True):
-            end = {"x": middle + _COMPASS_PX * dx, "y": middle + _COMPASS_PX * dy}
-            self._compass += [
-                Arrow(
-                    end=NormalHead(
-                        size=9, fill_color=self._theme.text, line_color=self._theme.text
-                    ),
-                    line_color=self._theme.text,
-                    line_width=2,
-                    x_start=middle,
-                    y_start=middle,
-                    x_end=end["x"],
-                    y_end=end["y"],
-                    start_units="screen",
-                    end_units="screen",
-                ),
-                Label(
-                    x=middle + 1.28 * _COMPASS_PX * dx,
-                    y=middle + 1.28 * _COMPASS_PX * dy,
-                    x_units="screen",
-                    y_units="screen",
-                    text=name,
-                    text_color=self._theme.text,
-                    text_align="center",
-                    text_baseline="middle",
-                    text_font_style="bold",
-                ),
-            ]
+        self._compass = compass(*found, self._theme.text)
         for part in self._compass:
             self.plot.add_layout(part)
 

@@ -213,6 +213,32 @@ class DistributionSettings(_Group):
     collection: str = Field("Robo-AO", min_length=1, description="obs_collection of ObsCore")
 
 
+class SurveySettings(_Group):
+    """The same field in a sky survey, on an observation's page."""
+
+    enabled: bool = Field(True, description="false: nobody is asked for survey images")
+    url: str = Field(
+        "https://alasky.cds.unistra.fr/hips-image-services/hips2fits",
+        pattern=r"^https?://\S+$",
+        description="a hips2fits service",
+    )
+    hips: str = Field(
+        "CDS/P/PanSTARRS/DR1/color-z-zg-g", min_length=1, description="survey taken first"
+    )
+    least_declination_deg: float = Field(
+        -30.0, ge=-90, le=90, description="which has nothing further south"
+    )
+    fallback_hips: str = Field(
+        "CDS/P/DSS2/color", min_length=1, description="survey where the first has nothing"
+    )
+    image_format: Literal["jpg", "png", "fits"] = Field(
+        "jpg", description="fits: of surveys in one band, stretched here"
+    )
+    fields: float = Field(3.0, ge=2, le=5, description="side of the image (fields of the stack)")
+    timeout_s: float = Field(15.0, gt=0, le=120, description="longest wait for an answer")
+    retry_minutes: float = Field(10.0, ge=0, description="after a failure nobody is asked so long")
+
+
 class CosmicRaySettings(_Group):
     """Cosmic-ray cleaning (astroscrappy), the original's constants."""
 
@@ -360,6 +386,7 @@ class Settings(BaseSettings):
     astrometry: AstrometrySettings = AstrometrySettings()
     decisions: DecisionSettings = DecisionSettings()
     distribution: DistributionSettings = DistributionSettings()
+    survey: SurveySettings = SurveySettings()
 
     @field_validator("raw_roots", mode="before")
     @classmethod
