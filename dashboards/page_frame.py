@@ -24,6 +24,13 @@ label { color: var(--muted); }
 """
 
 
+class _Page(pn.Template):
+    """Panel spells a template whole, with all it holds, each time something is added to it."""
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+
 class Step(NamedTuple):
     """A link to the neighbour of what a page shows."""
 
@@ -56,9 +63,7 @@ def build_page(
         Markup round the body; it is there before any script has come.
     """
     visitor, theme = page_visitor(), page_theme()
-    page = pn.Template(
-        _file("page.html"), theme=panel_theme(theme), design=PageDesign, location=True
-    )
+    page = _Page(_file("page.html"), theme=panel_theme(theme), design=PageDesign, location=True)
     page.add_variable("page_title", f"{title} · Robo-AO archive")
     page.add_variable("style", page_style())
     page.add_variable("theme_style", theme_style(theme.name))

@@ -141,9 +141,15 @@ class SqliteCatalogue(Catalogue):
                 connection.execute("ROLLBACK")
                 raise
         if version != SCHEMA_VERSION:
+            # Only what opens it for writing brings an earlier version up to date.
+            advice = (
+                "what writes it first, such as the sensors of `roboao serve`, brings it up to date"
+                if version in MIGRATIONS
+                else "it belongs to another program, or to a later version of this one: update it"
+            )
             raise CatalogueError(
                 f"{self.path} is no catalogue of this archive's version: its user_version is "
-                f"{version}, expected {SCHEMA_VERSION}"
+                f"{version}, expected {SCHEMA_VERSION}; {advice}"
             )
 
     @contextmanager
