@@ -20,14 +20,13 @@ LOG_URL = "/administration/log"
 LOADING = '<p class="quiet" role="status">One moment…</p>'
 
 STYLE = """
-.admin-links { display: flex; flex-wrap: wrap; gap: 8px 22px; margin-bottom: 14px; }
-.admin-links a.here { color: var(--text); font-weight: 600; }
 .listing { background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
   overflow-x: auto; }
 .listing td, .listing th { border-bottom: 1px solid var(--line); overflow-wrap: anywhere;
   padding: 7px 12px; text-align: left; vertical-align: top; }
 .listing th { color: var(--muted); font-size: 13px; font-weight: 500; white-space: nowrap; }
 .listing tbody tr:last-child td, .listing tbody tr:last-child th { border-bottom: none; }
+.listing.status th { width: 130px; }
 .listing td.number { font-variant-numeric: tabular-nums; text-align: right; }
 .listing td.time, .listing td.short { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .listing td.id-cell { min-width: 190px; }
@@ -42,12 +41,18 @@ form.line label.wide { flex: 1 1 320px; max-width: 640px; }
 form.line input, form.line select { background: var(--raised); border: 1px solid var(--line);
   border-radius: 4px; box-sizing: border-box; color: var(--text); font: inherit; font-size: 14px;
   height: 32px; min-width: 0; padding: 2px 8px; }
-form.line button { height: 32px; }
+form.line button { box-sizing: border-box; flex: none; height: 32px; white-space: nowrap; }
 button.main { background: var(--accent); border-color: var(--accent); color: var(--on-accent);
   font-weight: 600; }
 button.danger { border-color: var(--bad); color: var(--bad); }
 input:focus-visible, select:focus-visible, summary:focus-visible, a:focus-visible {
   outline: 2px solid var(--accent); outline-offset: 1px; }
+.listing td.who { min-width: 84px; }
+.users form.line { align-items: start; flex-direction: column; }
+.users form.line input { width: 150px; }
+form.line > a { padding-bottom: 5px; }
+.plan p.quiet { margin-top: 8px; }
+details.tools { margin-top: 18px; }
 .users summary, .tools summary { color: var(--accent); cursor: pointer; }
 .plan { background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
   max-width: 900px; padding: 14px 20px; }
@@ -194,14 +199,14 @@ def _subject(subject: str) -> str:
 
 
 def _remedy(night: str, subject: str, product: str) -> str:
-    """What can be done about a failure."""
+    """What can be done about a failure; the night's summaries follow its observations."""
     if subject != night:
         return f'<a href="{escape(redo_url(subject, product))}">make again…</a>'
-    if product in ("calib", "seeing", "raw"):
-        again = f'<a href="{escape(redo_url(night, "calibration"))}">make again…</a>'
-        lend = f' <br><a href="{escape(calibration_url(night))}">copy calibration…</a>'
-        return again + (lend if product == "calib" else "")
-    return f'<a href="{escape(redo_url(night))}">make again…</a>'
+    if product not in ("calib", "seeing", "raw"):
+        return ""
+    again = f'<a href="{escape(redo_url(night, "calibration"))}">make again…</a>'
+    lend = f'<br><a href="{escape(calibration_url(night))}">copy calibration…</a>'
+    return again + (lend if product == "calib" else "")
 
 
 def requests_table(requests: Sequence[WorkRequest], most: int = 50) -> str:
@@ -391,7 +396,7 @@ def log_table(page: ActionPage, by: str, text: str) -> str:
         more = " among the newest; there are older ones" if page.older else ""
         return f'<p class="quiet">The log has no such entry{more}.</p>{older}'
     rows = "".join(
-        f'<tr><td class="time">{_time(action.time)}</td><td>{escape(action.by)}</td>'
+        f'<tr><td class="time">{_time(action.time)}</td><td class="who">{escape(action.by)}</td>'
         f"<td>{escape(action.action)}</td><td>{_of_log(action.subject)}</td>"
         f"<td>{escape(action.detail_text)}</td></tr>"
         for action in page.actions

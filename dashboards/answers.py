@@ -16,7 +16,7 @@ from tornado.web import RequestHandler
 
 from dashboards.access import AccessError, Visitor
 from dashboards.gate import current_visitor
-from dashboards.login_page import own_path
+from dashboards.links import local_path
 from roboao_assets.science.errors import ArchiveError
 
 ARGUMENT = "said"
@@ -109,7 +109,7 @@ class FormHandler(RequestHandler):
                 typed=fields.get(self.typed_field, ""),
             )
         assert visitor is not None
-        back = own_path(arguments.get("back", [b""])[-1].decode("utf-8", "replace"))
+        back = local_path(arguments.get("back", [b""])[-1].decode("utf-8", "replace"))
         back = self.home if back == "/" else back
         if back:
             self._lead_on(back, self._answers.keep(visitor, answer))

@@ -50,6 +50,7 @@ _PICTURE_THREADS = 4
 _PAGE_THREADS = 2
 _LOOKUP_THREADS = 4
 _CHANGE_THREADS = 2
+_ADMIN_THREADS = 4
 # Forms and messages of browsers are small.
 _MOST_BODY_BYTES = 100_000
 _MOST_MESSAGE_BYTES = 1_000_000
@@ -156,7 +157,12 @@ def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, 
     answers, changes = Answers(), ThreadPoolExecutor(_CHANGE_THREADS, thread_name_prefix="changes")
     own_parts = VisitorParts(access=access, answers=answers)
     admin = AdministrationPages(
-        source=source, settings=settings, access=access, answers=answers, executor=executor
+        source=source,
+        settings=settings,
+        access=access,
+        answers=answers,
+        # Not that of the pictures: how the archive is may take its time to be told.
+        executor=ThreadPoolExecutor(_ADMIN_THREADS, thread_name_prefix="administration"),
     )
     routes = {
         # Functions proper: Panel takes any other callable for a pane of its value.

@@ -204,3 +204,4 @@ class EndTokensHandler(RequestHandler):
 def _end_tokens(url: str, name: str) -> None:
     with open_catalogue(url) as catalogue:
         catalogue.users.end_tokens(name)
+        catalogue.actions.record(name, "user's tokens ended", by=name)

@@ -54,9 +54,20 @@ def catalogue(url):
 
 
 @pytest.fixture
-def admin(page, administered):
-    let_in(page.context, administered)
-    return page
+def admin(browser, administered):
+    """A page of an administrator that remembers what its console complains of."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    let_in(context, administered)
+    page = context.new_page()
+    page.complaints = []
+    page.on(
+        "console",
+        lambda m: page.complaints.append(m.text) if m.type in ("error", "warning") else None,
+    )
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (page.complaints.append("dialog"), dialog.dismiss()))
+    yield page
+    context.close()
 
 
 def picture(page, name):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,9 +10,9 @@ from plausible import NIGHT, TARGETS, fill, observation_id
 
 from dashboards import administration_collect as collect
 from dashboards import administration_markup as markup
-from dashboards.access import Access, Asked, Visitor
+from dashboards.access import ADMINISTRATION, Access, Asked, Visitor
 from dashboards.answers import Answer, Answers, FormError, read_fields
-from dashboards.comments import comments_markup
+from dashboards.comments import CommentDesk, comments_markup
 from dashboards.source import CatalogueSource
 from dashboards.users_markup import new_user_form, users_table
 from roboao_assets.pipelines.failures import NightFailure
@@ -24,6 +25,7 @@ from roboao_assets.storage.catalogue import (
     WorkRequest,
     open_catalogue,
 )
+from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.settings import Settings
 
 SCRIPT = "<script>alert('1')</script>\"x"
@@ -239,6 +241,22 @@ def test_comments_are_newest_last_and_their_text_stays_when_it_is_refused():
     assert "2017-06-07 04:32 UTC" in shown
 
 
+def test_a_comment_is_kept_where_its_copy_cannot_be_written(catalogue, tmp_path, caplog):
+    url = f"sqlite:///{catalogue.path}"
+    (tmp_path / NIGHT).write_text("no folder")
+    desk = CommentDesk(
+        catalogue_url=url, paths=ArchivePaths(tmp_path), access=Access(CatalogueSource(url))
+    )
+    said = desk.perform(visitor(), {"observation": OBSERVATION, "text": "kept"})
+    assert said == "Your comment was written."
+    (comment,) = catalogue.comments.of(OBSERVATION)
+    assert "the copy of the comments" in caplog.text
+    (tmp_path / NIGHT).unlink()
+    desk.perform(visitor(), {"observation": OBSERVATION, "delete": comment.identifier})
+    assert catalogue.comments.of(OBSERVATION) == []
+    assert not (tmp_path / NIGHT).exists(), "there was no copy, and there is nothing to copy"
+
+
 @pytest.mark.parametrize(
     "route",
     [
@@ -254,6 +272,14 @@ def test_routes_of_administrators(tmp_path, route):
     assert access.may(None, Asked("route", route)) is False
     for other in (route + "/", route + "x", route.upper(), "/administration/other"):
         assert access.may(visitor(), Asked("route", other)) is False
+
+
+def test_a_token_administrates_nothing():
+    access = Access(CatalogueSource("sqlite:///none.sqlite"))
+    assert access.may(visitor(), ADMINISTRATION) is True
+    assert access.may(replace(visitor(), by_token=True), ADMINISTRATION) is False
+    for route in ("/administration", "/administration/action", "/comment"):
+        assert access.may(replace(visitor(), by_token=True), Asked("route", route)) is False
 
 
 def test_comments_are_of_users():

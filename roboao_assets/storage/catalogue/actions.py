@@ -47,7 +47,11 @@ class Action:
     @property
     def detail_text(self) -> str:
         """What else was told, in words."""
-        return ", ".join(f"{key} {value}" for key, value in self.detail.items() if value != "")
+        told = {key: value for key, value in self.detail.items() if value != ""}
+        return ", ".join(
+            f"{key} {' '.join(map(str, value)) or 'none' if isinstance(value, list) else value}"
+            for key, value in told.items()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
