@@ -41,7 +41,7 @@ form.line label.wide { flex: 1 1 320px; max-width: 640px; }
 form.line input, form.line select { background: var(--raised); border: 1px solid var(--line);
   border-radius: 4px; box-sizing: border-box; color: var(--text); font: inherit; font-size: 14px;
   height: 32px; min-width: 0; padding: 2px 8px; }
-form.line button { box-sizing: border-box; flex: none; height: 32px; }
+form.line button { box-sizing: border-box; flex: none; height: 32px; white-space: nowrap; }
 button.main { background: var(--accent); border-color: var(--accent); color: var(--on-accent);
   font-weight: 600; }
 button.danger { border-color: var(--bad); color: var(--bad); }
@@ -49,6 +49,7 @@ input:focus-visible, select:focus-visible, summary:focus-visible, a:focus-visibl
   outline: 2px solid var(--accent); outline-offset: 1px; }
 .listing td.who { min-width: 84px; }
 .users form.line { align-items: start; flex-direction: column; }
+.users form.line input { width: 150px; }
 form.line > a { padding-bottom: 5px; }
 .plan p.quiet { margin-top: 8px; }
 details.tools { margin-top: 18px; }
