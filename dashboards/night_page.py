@@ -65,7 +65,8 @@ def night_page(source: CatalogueSource, executor: Executor) -> pn.Template:
         pn.state.add_periodic_callback(drawing, period=REFRESH_MS)
     chosen = {place: address_argument(place) for place in _PLACES}
     before, after = _frame(name, chosen, parts)
-    before += own_parts.of_night(visitor, name)
+    if visitor.is_admin:
+        before += night_tools(name)
     after += script_links(night_search(name))
     return build_page(f"{_TITLE} {dashed(name)}", plots, before=before, after=after)
 
