@@ -179,7 +179,7 @@ def png_of(image: SurveyImage) -> bytes:
     }
     told.add_text(_TEXT, json.dumps(text))
     buffer = io.BytesIO()
-    Image.fromarray(image.pixels[::-1]).save(buffer, "PNG", pnginfo=told, optimize=True)
+    Image.fromarray(image.pixels[::-1]).save(buffer, "PNG", pnginfo=told)
     return buffer.getvalue()
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from html import escape
 
 import panel as pn
+from bokeh.plotting import figure
 
 from dashboards.collect import Observation
 from dashboards.later import hand_over
@@ -81,9 +82,13 @@ class SurveyView:
         except SurveyError as error:
             self.told.object = problem_of(error)
             return
-        plot = pn.pane.Bokeh(plot_survey(image, field), margin=0)
-        self.told.object = caption(image, field)
-        self.content[:] = [plot, self.told]
+        # Some 0.1 s: in a thread, too.
+        drawn = self._executor.submit(plot_survey, image, field)
+        hand_over(drawn, partial(self._show, caption(image, field)))
+
+    def _show(self, told: str, drawn: "Future[figure]") -> None:
+        self.told.object = told
+        self.content[:] = [pn.pane.Bokeh(drawn.result(), margin=0), self.told]
 
 
 def survey_parts(
