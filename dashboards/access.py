@@ -36,7 +36,6 @@ _USER_ROUTES = (
     "/nights/parts",
     "/night/parts",
     "/account/end-tokens",
-    "/comment",
 )
 _ADMIN_ROUTES = ("/administration/action",)
 _USER_FILES = "/static/"
