@@ -5,11 +5,8 @@ the frame in which the rows of the observations are there.
 """
 
 import io
-import os
 import re
 import secrets
-import subprocess
-import sys
 import time
 import urllib.parse
 import urllib.request
@@ -24,8 +21,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.catalogue import START, documents
+from benchmarks.dashboard_server import dashboard
 from benchmarks.rows import Goal, Options, Row
-from benchmarks.scale_pages import browser, free_port
+from benchmarks.scale_pages import browser
 from roboao_assets.storage.catalogue import Catalogue, open_catalogue
 from roboao_assets.storage.passwords import hash_password
 
@@ -33,7 +31,7 @@ NIGHTS, PER_NIGHT, QUICK_NIGHTS = 1_000, 30, 20
 OBSERVATIONS, EXPOSURES = 250, 30
 NIGHT = f"{START:%Y%m%d}"
 ROWS_GOAL = Goal(limit=1000)
-_NAME, _LOADS, _START_LIMIT_S = "benchmark", 7, 60
+_NAME, _LOADS = "benchmark", 7
 _PICTURES = ("full", "cropped", "pca", "snr_map", "contrast_curve")
 _SEPARATION_ARCSEC = np.linspace(0.1, 1.7, 60)
 # Tells when the first frame after the rows' coming was made.
@@ -128,38 +126,15 @@ def served(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     password = secrets.token_urlsafe(16)
     with open_catalogue(_url(folder)) as catalogue:
         catalogue.users.add(_NAME, hash_password(password, login=_NAME), "all")
-    port = free_port()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ROBOAO_")}
-    environment |= {"ROBOAO_CATALOGUE_URL": _url(folder), "ROBOAO_ARCHIVE_ROOT": str(folder)}
-    command = [sys.executable, "-m", "dashboards.app", "--port", str(port)]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            cwd=Path(__file__).parents[1],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        address = f"http://127.0.0.1:{port}"
+    with dashboard(_url(folder), folder) as (_, address):
         yield address, _log_in(address, password)
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def _log_in(address: str, password: str) -> dict[str, str]:
     jar = CookieJar()
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
-    end = time.monotonic() + _START_LIMIT_S
-    while True:
-        try:
-            form = opener.open(f"{address}/login", timeout=10).read().decode()
-            break
-        except OSError as error:
-            if time.monotonic() > end:
-                raise RuntimeError(f"the dashboard did not answer at {address}") from error
-            time.sleep(0.2)
+    with opener.open(f"{address}/login", timeout=60) as answer:
+        form = answer.read().decode()
     found = re.search(r'name="_xsrf" value="([^"]+)"', form)
     assert found is not None
     fields = {"_xsrf": found[1], "name": _NAME, "password": password, "next": "/search"}

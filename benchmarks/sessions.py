@@ -6,15 +6,12 @@ some seconds. What is told is the time from the click to the document, and the s
 """
 
 import asyncio
-import os
 import random
 import re
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.cookies import SimpleCookie
@@ -25,6 +22,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.websocket import websocket_connect
 
 from benchmarks.catalogue import OBSERVATIONS, PER_NIGHT, QUICK_OBSERVATIONS, START, documents
+from benchmarks.dashboard_server import dashboard
 from benchmarks.rows import Goal, Options, Row
 from roboao_assets.storage.catalogue import Catalogue, open_catalogue
 from roboao_assets.storage.passwords import hash_password
@@ -35,7 +33,7 @@ PAGES, QUICK_PAGES = 15, 4
 LOOKED_AT_S, QUICK_LOOKED_AT_S = 5.0, 0.2
 PAGE_GOAL, MEMORY_GOAL = Goal(limit=1.0), Goal(limit=2048)
 PASSWORD = "of every reader of the benchmark"  # noqa: S105
-_START_LIMIT_S, _PAGE_LIMIT_S = 120, 60
+_PAGE_LIMIT_S = 60
 
 
 @dataclass
@@ -186,42 +184,6 @@ def addresses(observations: int) -> dict[str, list[str]]:
         "observation": [f"/observation?id={quote(name)}" for name in names],
         "search": ["/search?" + urlencode(q) for q in ({"name": "KOI1"}, {"strehl_min": "5"})],
     }
-
-
-@contextmanager
-def dashboard(catalogue_url: str, folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
-    """Yield a dashboard's process and address; RuntimeError if it does not answer."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    variables = {
-        "ROBOAO_CATALOGUE_URL": catalogue_url,
-        "ROBOAO_ARCHIVE_ROOT": str(folder),
-        # The network is not what is measured.
-        "ROBOAO_SURVEY__ENABLED": "false",
-    }
-    log = folder / "dashboard.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dashboards.app", "--port", str(port)],
-            env={k: v for k, v in os.environ.items() if k != "ROBOAO_CONFIG"} | variables,
-            cwd=folder,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        end = time.monotonic() + _START_LIMIT_S
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"the dashboard did not answer:\n{log.read_text()[-2000:]}")
-            time.sleep(0.2)
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 async def _visit(

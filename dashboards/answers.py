@@ -12,11 +12,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
-from tornado.web import RequestHandler
-
 from dashboards.access import AccessError, Visitor
 from dashboards.gate import current_visitor
 from dashboards.links import local_path
+from dashboards.sentences import SentenceHandler
 from roboao_assets.science.errors import ArchiveError
 
 ARGUMENT = "said"
@@ -69,7 +68,7 @@ class Answers:
         return answer
 
 
-class FormHandler(RequestHandler):
+class FormHandler(SentenceHandler):
     """Takes a form: subclasses say what is done with its fields (`carry_out`)."""
 
     # Of the fields, what is given back when the form is refused.
@@ -100,7 +99,7 @@ class FormHandler(RequestHandler):
             )
             answer = Answer(sentence=sentence)
         except AccessError as error:
-            self._explain(404, str(error))
+            self.explain(404, str(error))
             return
         except ArchiveError as error:
             answer = Answer(
@@ -114,7 +113,7 @@ class FormHandler(RequestHandler):
         if back:
             self._lead_on(back, self._answers.keep(visitor, answer))
         else:
-            self._explain(400 if answer.bad else 200, answer.sentence)
+            self.explain(400 if answer.bad else 200, answer.sentence)
 
     def _lead_on(self, back: str, word: str) -> None:
         place = urlsplit(back)
@@ -122,12 +121,6 @@ class FormHandler(RequestHandler):
         self.set_header("Cache-Control", "no-store")
         anchor = f"#{place.fragment}" if place.fragment else ""
         self.redirect(f"{place.path}?{query}{anchor}", status=303)
-
-    def _explain(self, status: int, sentence: str) -> None:
-        self.set_status(status)
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.set_header("Cache-Control", "no-store")
-        self.finish(f"{sentence.removesuffix('.')}.\n")
 
 
 def read_fields(arguments: Mapping[str, list[bytes]]) -> dict[str, str]:

@@ -25,30 +25,28 @@ base={base}
 token=${{ROBOAO_TOKEN:-{token}}}
 """
 # The token stands in a file that nobody else can read: arguments are seen in the list of processes.
-_FETCH = {
-    "curl": """\
-command -v curl >/dev/null || {
-  echo "curl is not installed; fetch the script for wget" >&2
+_LOGIN = """\
+command -v {tool} >/dev/null || {{
+  echo "{tool} is not installed; fetch the script for {other}" >&2
   exit 2
-}
+}}
 login=$(mktemp) || exit 2
 trap 'rm -f "$login"' EXIT
 trap 'exit 130' INT TERM
-printf 'header = "Authorization: Bearer %s"\\n' "$token" > "$login"
+printf '{line}\\n' "$token" > "$login"
+"""
+_LOGIN_LINES = {
+    "curl": 'header = "Authorization: Bearer %s"',
+    "wget": "header = Authorization: Bearer %s",
+}
+_FETCH = {
+    "curl": """\
 fetch() {
   curl --config "$login" --fail --silent --show-error --retry 3 --continue-at - \\
     --output "$2" "$base$1"
 }
 """,
     "wget": """\
-command -v wget >/dev/null || {
-  echo "wget is not installed; fetch the script for curl" >&2
-  exit 2
-}
-login=$(mktemp) || exit 2
-trap 'rm -f "$login"' EXIT
-trap 'exit 130' INT TERM
-printf 'header = Authorization: Bearer %s\\n' "$token" > "$login"
 fetch() {
   WGETRC=$login wget --quiet --tries=3 --continue --output-document="$2" "$base$1"
 }
@@ -155,7 +153,9 @@ def script_text(tool: str, head: ScriptHead, entries: Iterable[Entry]) -> str:
     lines = [_line(entry) for entry in good]
     lines += [f"# left out, as its name is strange: {ascii(entry.target)}" for entry in strange]
     tail = _TAIL.replace("{count}", str(len(good)))
-    return filled + _FETCH[tool] + _BODY + "\n".join([*lines, ""]) + tail
+    other = next(name for name in TOOLS if name != tool)
+    login = _LOGIN.format(tool=tool, other=other, line=_LOGIN_LINES[tool])
+    return filled + login + _FETCH[tool] + _BODY + "\n".join([*lines, ""]) + tail
 
 
 def _line(entry: Entry) -> str:

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError
 
 from dashboards.access import Visitor
 from dashboards.download_script import TOOLS, Entry, ScriptHead, script_text
@@ -15,6 +15,7 @@ from dashboards.gate import current_visitor
 from dashboards.links import ACCOUNT_URL, file_url
 from dashboards.name_resolver import NameResolver
 from dashboards.search_form import SearchForm, SearchFormError, make_query, read_form
+from dashboards.sentences import SentenceHandler
 from dashboards.source import CatalogueSource
 from dashboards.values import integer_of, section_of, text_of
 from roboao_assets.science.errors import ArchiveError, CatalogueError, CatalogueUnavailableError
@@ -122,7 +123,7 @@ class Downloads:
         ]
 
 
-class ScriptHandler(RequestHandler):
+class ScriptHandler(SentenceHandler):
     """`/script?tool=curl|wget&what=packages|files&...`: the rest is a search's address."""
 
     def initialize(self, downloads: Downloads, executor: Executor) -> None:
@@ -138,11 +139,11 @@ class ScriptHandler(RequestHandler):
         )
         if tool not in TOOLS or what not in WHATS:
             tools, whats = " or ".join(TOOLS), " or ".join(WHATS)
-            self._explain(400, f"Say with what and what: tool={tools} and what={whats}.")
+            self.explain(400, f"Say with what and what: tool={tools} and what={whats}.")
             return
         form, wrong = read_form(arguments)
         if wrong:
-            self._explain(400, f"This cannot be searched for: {'; '.join(wrong)}.")
+            self.explain(400, f"This cannot be searched for: {'; '.join(wrong)}.")
             return
         visitor = current_visitor(self.request)
         if visitor is None:
@@ -153,15 +154,15 @@ class ScriptHandler(RequestHandler):
                 self._executor, self._downloads.script, tool, what, form, visitor, base_url
             )
         except SearchFormError as error:
-            self._explain(400, f"This cannot be searched for: {error}.")
+            self.explain(400, f"This cannot be searched for: {error}.")
             return
         except DownloadError as error:
             sentence = str(error)
-            self._explain(404, f"{sentence[:1].upper()}{sentence[1:]}.")
+            self.explain(404, f"{sentence[:1].upper()}{sentence[1:]}.")
             return
         except CatalogueError as error:
             unavailable = isinstance(error, CatalogueUnavailableError)
-            self._explain(503 if unavailable else 500, f"The catalogue cannot be read: {error}.")
+            self.explain(503 if unavailable else 500, f"The catalogue cannot be read: {error}.")
             return
         logger.info("script of %s for %s from %s", what, visitor.name, self.request.remote_ip)
         self.set_header("Content-Type", "text/x-shellscript; charset=utf-8")
@@ -169,14 +170,8 @@ class ScriptHandler(RequestHandler):
         self.set_header("Cache-Control", "no-store")
         self.write(text)
 
-    def _explain(self, status: int, sentence: str) -> None:
-        self.set_status(status)
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.set_header("Cache-Control", "no-store")
-        self.write(sentence + "\n")
 
-
-class EndTokensHandler(RequestHandler):
+class EndTokensHandler(SentenceHandler):
     """`/account/end-tokens`, by POST only: no script of the user's fetches anything any more."""
 
     def initialize(self, catalogue_url: str, executor: Executor) -> None:
@@ -193,9 +188,7 @@ class EndTokensHandler(RequestHandler):
                 self._executor, _end_tokens, self._url, visitor.name
             )
         except CatalogueError as error:
-            self.set_status(503)
-            self.set_header("Content-Type", "text/plain; charset=utf-8")
-            self.write(f"The tokens could not be ended: {error}.\n")
+            self.explain(503, f"The tokens could not be ended: {error}.")
             return
         logger.info("tokens of %s ended from %s", visitor.name, self.request.remote_ip)
         self.redirect(f"{ACCOUNT_URL}?ended=yes", status=303)

@@ -10,6 +10,7 @@ from tornado.web import StaticFileHandler
 from dashboards.access import Access, Asked
 from dashboards.gate import current_visitor
 from dashboards.links import file_url
+from dashboards.sentences import SentenceHandler
 from dashboards.source import CatalogueSource
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 from roboao_assets.storage.catalogue import night_of
@@ -41,7 +42,7 @@ class FileStore:
         return observation_files(self._paths, night, str(document["_id"])).get(name)
 
 
-class FileHandler(StaticFileHandler):
+class FileHandler(SentenceHandler, StaticFileHandler):
     """`/file?observation=...&name=...`; also a part of a file (`Range`), so that it can go on."""
 
     def initialize(  # type: ignore[override]
@@ -59,7 +60,7 @@ class FileHandler(StaticFileHandler):
         observation = self.get_query_argument("observation", "")
         name = self.get_query_argument("name", "")
         if not (0 < len(observation) <= _MOST_CHARACTERS and 0 < len(name) <= _MOST_CHARACTERS):
-            self._explain(400, "Say which file: /file?observation=<id>&name=<name of the file>.")
+            self.explain(400, "Say which file: /file?observation=<id>&name=<name of the file>.")
             return
         try:
             found = await asyncio.get_running_loop().run_in_executor(
@@ -67,10 +68,10 @@ class FileHandler(StaticFileHandler):
             )
         except CatalogueError as error:
             unavailable = isinstance(error, CatalogueUnavailableError)
-            self._explain(503 if unavailable else 500, f"The catalogue cannot be read: {error}.")
+            self.explain(503 if unavailable else 500, f"The catalogue cannot be read: {error}.")
             return
         if found is None:
-            self._explain(404, "There is no such file of such an observation.")
+            self.explain(404, "There is no such file of such an observation.")
             return
         self._found = found
         await super().get(str(found.path), include_body)
@@ -108,14 +109,6 @@ class FileHandler(StaticFileHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cache-Control", "private, no-cache")
         self.set_header("Vary", "Cookie")
-
-    def _explain(self, status: int, sentence: str) -> None:
-        self.set_status(status)
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Cache-Control", "no-store")
-        # Of `StaticFileHandler.head` too: it calls `get`.
-        self.finish(sentence + "\n")
 
 
 def files_table(files: dict[str, ServedFile], observation: str) -> str:

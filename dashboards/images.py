@@ -7,11 +7,12 @@ from collections import OrderedDict
 from concurrent.futures import Executor
 
 from PIL import Image, UnidentifiedImageError
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError
 
 from dashboards.access import Access, Asked
 from dashboards.gate import current_visitor
 from dashboards.links import THUMBNAIL_WIDTHS_PX
+from dashboards.sentences import SentenceHandler
 from dashboards.source import CatalogueSource
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 
@@ -94,7 +95,7 @@ def make_thumbnail(png: bytes, width_px: int) -> bytes:
     return buffer.getvalue()
 
 
-class ImageHandler(RequestHandler):
+class ImageHandler(SentenceHandler):
     """`/image?key=...[&width=...][&v=...]`."""
 
     def initialize(self, store: PictureStore, access: Access, executor: Executor) -> None:
@@ -110,7 +111,7 @@ class ImageHandler(RequestHandler):
         key, version = self.get_query_argument("key", ""), self.get_query_argument("v", "")
         width_px = self._width_px()
         if not 0 < len(key) <= _MOST_KEY_CHARACTERS:
-            self._explain(400, "Say which picture: /image?key=<key of the catalogue>.")
+            self.explain(400, "Say which picture: /image?key=<key of the catalogue>.")
             return
         # Reading and scaling happen in a thread: a slow catalogue must not hold up the pages.
         try:
@@ -118,13 +119,13 @@ class ImageHandler(RequestHandler):
                 self._executor, self._picture, key, width_px, version
             )
         except CatalogueUnavailableError as error:
-            self._explain(503, f"The catalogue cannot be read now: {error}.")
+            self.explain(503, f"The catalogue cannot be read now: {error}.")
             return
         except CatalogueError as error:
-            self._explain(500, f"The picture cannot be shown: {error}.")
+            self.explain(500, f"The picture cannot be shown: {error}.")
             return
         if found is None:
-            self._explain(404, f"The catalogue has no picture {key}; it may not be made yet.")
+            self.explain(404, f"The catalogue has no picture {key}; it may not be made yet.")
             return
         content, media_type = found
         self.set_header("Content-Type", media_type)
@@ -149,10 +150,3 @@ class ImageHandler(RequestHandler):
         if text not in {str(width) for width in THUMBNAIL_WIDTHS_PX}:
             raise HTTPError(400, reason=f"width is one of {THUMBNAIL_WIDTHS_PX}")
         return int(text)
-
-    def _explain(self, status: int, sentence: str) -> None:
-        self.set_status(status)
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Cache-Control", "no-store")
-        self.write(sentence + "\n")

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tornado.httputil import HTTPServerRequest
-from tornado.web import RequestHandler
 
 from dashboards.access import Visitor
 from dashboards.gate import current_visitor
+from dashboards.sentences import SentenceHandler
 from roboao_assets.science.errors import ArchiveError, CatalogueError
 
 NIGHT_PARTS_URL, NIGHTS_PARTS_URL = "/night/parts", "/nights/parts"
@@ -69,7 +69,7 @@ def page_parts(request: Any) -> dict[str, str]:
     return made
 
 
-class PartsHandler(RequestHandler):
+class PartsHandler(SentenceHandler):
     """Sends the parts that a maker makes; what it cannot make is answered with a sentence."""
 
     def initialize(self, make: PartsMaker, executor: Executor) -> None:
@@ -84,10 +84,10 @@ class PartsHandler(RequestHandler):
             self._executor, _attempt, self._make, visitor, _arguments(self.request)
         )
         if isinstance(made, PartsError):
-            self._explain(404, str(made))
+            self.explain(404, str(made))
             return
         if isinstance(made, ArchiveError):
-            self._explain(503, f"The catalogue cannot be read now: {made}.")
+            self.explain(503, f"The catalogue cannot be read now: {made}.")
             return
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Cache-Control", "private, no-cache")
@@ -95,12 +95,6 @@ class PartsHandler(RequestHandler):
         self.write(
             "".join(f'<div data-part="{name}">{html}</div>\n' for name, html in made.items())
         )
-
-    def _explain(self, status: int, sentence: str) -> None:
-        self.set_status(status)
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.set_header("Cache-Control", "no-store")
-        self.write(sentence + "\n")
 
 
 def _attempt(

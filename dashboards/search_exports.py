@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError
 
 from dashboards.gate import current_visitor
 from dashboards.name_resolver import NameResolver
 from dashboards.search_form import SearchForm, SearchFormError, make_query, read_form
+from dashboards.sentences import SentenceHandler
 from dashboards.source import CatalogueSource
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 from roboao_assets.storage.catalogue import (
@@ -202,7 +203,7 @@ def _xml_text(value: Any) -> str:
     return "".join(c if c.isprintable() or c in "\t\n\r" else "\ufffd" for c in str(value))
 
 
-class ExportHandler(RequestHandler):
+class ExportHandler(SentenceHandler):
     """`/search/table?format=csv|votable&...`: the selection of a search, whole."""
 
     def initialize(
@@ -216,11 +217,11 @@ class ExportHandler(RequestHandler):
         arguments = dict(self.request.query_arguments)
         kind = b"".join(arguments.pop("format", [])).decode("utf-8", "replace")
         if kind not in FORMATS:
-            self._explain(400, f"Say as what: format={' or format='.join(FORMATS)}.")
+            self.explain(400, f"Say as what: format={' or format='.join(FORMATS)}.")
             return
         form, wrong = read_form(arguments)
         if wrong:
-            self._explain(400, f"This cannot be searched for: {'; '.join(wrong)}.")
+            self.explain(400, f"This cannot be searched for: {'; '.join(wrong)}.")
             return
         visitor = current_visitor(self.request)
         if visitor is None:
@@ -230,13 +231,13 @@ class ExportHandler(RequestHandler):
                 self._executor, self._table, kind, form, visitor.reader
             )
         except SearchFormError as error:
-            self._explain(400, f"This cannot be searched for: {error}.")
+            self.explain(400, f"This cannot be searched for: {error}.")
             return
         except CatalogueUnavailableError as error:
-            self._explain(503, f"The catalogue cannot be read now: {error}.")
+            self.explain(503, f"The catalogue cannot be read now: {error}.")
             return
         except CatalogueError as error:
-            self._explain(500, f"The catalogue cannot be searched: {error}.")
+            self.explain(500, f"The catalogue cannot be searched: {error}.")
             return
         self.set_header("Content-Type", FORMATS[kind])
         self.set_header("X-Content-Type-Options", "nosniff")
@@ -254,10 +255,3 @@ class ExportHandler(RequestHandler):
         if kind == "csv":
             return csv_text(columns, rows).encode("utf-8", "replace"), cut
         return votable_bytes(columns, rows, cut=cut, pipeline=query.pipeline), cut
-
-    def _explain(self, status: int, sentence: str) -> None:
-        self.set_status(status)
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Cache-Control", "no-store")
-        self.write(sentence + "\n")
