@@ -36,6 +36,8 @@ def _settle(page):
 def _shoot(page, name):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    # As one sees it first: those of the README are of these.
+    page.screenshot(path=SCREENSHOTS / f"{name}-top.png")
 
 
 def _assert_sound(page):

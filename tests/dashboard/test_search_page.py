@@ -62,6 +62,8 @@ def shoot(page, name):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.wait_for_load_state("networkidle")
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    # As one sees it first: those of the README are of these.
+    page.screenshot(path=SCREENSHOTS / f"{name}-top.png")
 
 
 def test_the_form_is_reached_filled_in_and_sent_by_the_keyboard(page, server):
