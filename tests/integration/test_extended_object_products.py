@@ -12,7 +12,7 @@ from astropy.io import fits
 from scipy import ndimage
 from scipy.signal import fftconvolve
 
-from dashboards import markup
+from dashboards import markup, night_markup
 from dashboards.collect import collect_night
 from roboao_assets.night_run import run_night
 from roboao_assets.orchestration.home import open_instance
@@ -197,7 +197,7 @@ def test_the_night_shows_the_planet_by_its_own_products(settings, with_psf, star
     assert (observation.state, observation.classification) == ("done", "extended_object")
     assert [result.pipeline for result in observation.results] == ["extended_object"]
     assert observation.skipped == observation.failures == ()
-    card = markup.gallery([observation], keys, total=1)
+    card = night_markup.observation_rows([observation], keys, night=NIGHT, total=1)
     for kind in ("full", "cropped", "deconvolved"):
         assert f"extended_object/{kind}" in unquote(card)
     whole = markup.observation_pictures(observation, keys, "extended_object")
