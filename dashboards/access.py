@@ -24,7 +24,7 @@ ADMIN_PAGES = (
     "/administration/log",
 )
 # What strangers need to log in, and to read the page on which they do.
-PUBLIC_ROUTES = ("/login", "/logout", "/theme", "/favicon.ico")
+PUBLIC_ROUTES = ("/login", "/login/oauth", "/logout", "/theme", "/favicon.ico")
 # Handlers that ask again whose picture, file or comment it is, or search as their visitor may;
 # scripts and styles of Panel and bokeh.
 _USER_ROUTES = (

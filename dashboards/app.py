@@ -36,6 +36,7 @@ from dashboards.parts import NIGHT_PARTS_URL, NIGHTS_PARTS_URL, PageParts, Parts
 from dashboards.search_exports import ExportHandler
 from dashboards.search_page import search_page
 from dashboards.sessions import Sessions, derived_secret, has_users, read_secret
+from dashboards.single_sign_on import SIGN_ON_URL, sign_on_handler
 from dashboards.source import CatalogueSource
 from dashboards.survey_images import SurveyDesk
 from dashboards.theme_choice import THEME_URL, ThemeHandler
@@ -100,6 +101,7 @@ def make_server(settings: Settings, port: int | None = None, *, show: bool = Fal
         sessions=sessions,
         tokens=tokens,
         page_executor=executor,
+        sign_on_secret=derived_secret(secret, "single sign-on"),
     )
     routes, handlers = _routes(site)
     server = pn.io.server.get_server(
@@ -142,6 +144,7 @@ class _Site:
     sessions: Sessions
     tokens: DownloadTokens
     page_executor: Executor
+    sign_on_secret: str
 
 
 def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, ...]]]:
@@ -155,7 +158,6 @@ def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, 
     viewers = Viewers(paths=paths, store=ImageStore(), executor=executor)
     resolver = NameResolver()
     surveys = SurveyDesk(source, url, settings.survey)
-    dagster_url = settings.dagster_url.rstrip("/") or f"http://127.0.0.1:{settings.dagster_port}"
     answers, changes = Answers(), ThreadPoolExecutor(_CHANGE_THREADS, thread_name_prefix="changes")
     own_parts = VisitorParts(access=access, answers=answers)
     admin = AdministrationPages(
@@ -169,9 +171,9 @@ def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, 
     routes = {
         # Functions proper: Panel takes any other callable for a pane of its value.
         "/": nights_page,
-        "/night": lambda: night_page(source, page_executor),
+        "/night": lambda: night_page(source, access, page_executor),
         "/observation": lambda: pages.observation_page(
-            source, access, viewers, surveys, dagster_url, own_parts
+            source, access, viewers, surveys, settings.resolved_dagster_url, own_parts
         ),
         "/search": lambda: search_page(source, executor, resolver),
         "/trends": lambda: trends_page(source, page_executor),
@@ -193,7 +195,15 @@ def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, 
     comments = CommentDesk(catalogue_url=url, paths=paths, access=access)
     administration = Administration(settings=settings, access=access)
     desk = LoginDesk(source, url)
+    login = {"source": source, "desk": desk, "sessions": sessions}
+    sign_on = sign_on_handler()
+    other_logins: list[tuple[Any, ...]] = []
+    if sign_on is not None:
+        login["sign_on"] = SIGN_ON_URL
+        options = {"source": source, "sessions": sessions, "secret": site.sign_on_secret}
+        other_logins.append((SIGN_ON_URL, sign_on, options))
     return routes, [
+        *other_logins,
         ("/image", ImageHandler, pictures),
         ("/file", FileHandler, files),
         ("/search/table", ExportHandler, tables),
@@ -203,7 +213,7 @@ def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, 
         (NIGHT_PARTS_URL, PartsHandler, {"make": night_parts(source, access), **threads}),
         (COMMENT_URL, CommentHandler, forms | {"work": comments.perform}),
         (ACTION_URL, AdministrationHandler, forms | {"work": administration.perform}),
-        (LOGIN_URL, LoginHandler, {"source": source, "desk": desk, "sessions": sessions}),
+        (LOGIN_URL, LoginHandler, login),
         (LOGOUT_URL, LogoutHandler, {"sessions": sessions}),
         (THEME_URL, ThemeHandler, {"cookie_options": sessions.cookie_options()}),
     ]

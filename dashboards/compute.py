@@ -9,6 +9,7 @@ import numpy as np
 
 from dashboards.collect import Night, Observation, SeeingFrame
 from dashboards.results import Curve, MedianCurve
+from roboao_assets.science.contrast_quartiles import NightCurve, quartiles_by_filter
 from roboao_assets.science.seeing import summarise_seeing
 
 SUMMARY_SEPARATION_ARCSEC = 1.0
@@ -75,47 +76,31 @@ def summarise_night(night: Night) -> NightNumbers:
     )
 
 
-def contrast_medians(
-    observations: Iterable[Observation], *, points: int = 100
-) -> dict[str, MedianCurve]:
+def contrast_medians(observations: Iterable[Observation]) -> dict[str, MedianCurve]:
     """Median and quartiles of observations' contrast curves by filter, as the night's summary has.
 
     At the separations that at least half of the curves reach; of one curve there is no median.
     """
-    curves: dict[str, list[Curve]] = {}
-    for observation in observations:
-        if observation.curve is not None and len(observation.curve.separation_arcsec) > 1:
-            curves.setdefault(observation.filter_name, []).append(observation.curve)
-    medians = {
-        name: _median_curve(of_filter, points)
-        for name, of_filter in sorted(curves.items())
-        if len(of_filter) > 1
+    curves = [
+        NightCurve(
+            filter_name=observation.filter_name,
+            separation_arcsec=observation.curve.separation_arcsec,
+            contrast_mag=observation.curve.contrast_mag,
+        )
+        for observation in observations
+        if observation.curve is not None
+    ]
+    return {
+        name: MedianCurve(
+            total=found.total,
+            separation_arcsec=tuple(found.separation_arcsec.tolist()),
+            lower_mag=tuple(found.lower_mag.tolist()),
+            median_mag=tuple(found.median_mag.tolist()),
+            upper_mag=tuple(found.upper_mag.tolist()),
+        )
+        for name, found in quartiles_by_filter(curves).items()
+        if found.total > 1
     }
-    return {name: median for name, median in medians.items() if median is not None}
-
-
-def _median_curve(curves: Sequence[Curve], points: int) -> MedianCurve | None:
-    low = min(curve.separation_arcsec[0] for curve in curves)
-    high = max(curve.separation_arcsec[-1] for curve in curves)
-    grid = np.linspace(low, high, points)
-    table = np.array(
-        [
-            np.interp(grid, c.separation_arcsec, c.contrast_mag, left=np.nan, right=np.nan)
-            for c in curves
-        ]
-    )
-    enough = 2 * np.isfinite(table).sum(axis=0) >= len(curves)
-    if not enough.any():
-        return None
-    quartiles = np.nanpercentile(table[:, enough], (25.0, 50.0, 75.0), axis=0)
-    lower, median_mag, upper = (tuple(values.tolist()) for values in quartiles)
-    return MedianCurve(
-        total=len(curves),
-        separation_arcsec=tuple(grid[enough].tolist()),
-        lower_mag=lower,
-        median_mag=median_mag,
-        upper_mag=upper,
-    )
 
 
 def seeing_trend(

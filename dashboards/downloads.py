@@ -14,11 +14,11 @@ from dashboards.download_tokens import DownloadTokens
 from dashboards.gate import current_visitor
 from dashboards.links import ACCOUNT_URL, file_url
 from dashboards.name_resolver import NameResolver
-from dashboards.search_form import SearchForm, SearchFormError, make_query, read_form
-from dashboards.sentences import SentenceHandler
+from dashboards.search_form import SearchForm, make_query
+from dashboards.sentences import SearchHandler, SentenceHandler
 from dashboards.source import CatalogueSource
 from dashboards.values import integer_of, section_of, text_of
-from roboao_assets.science.errors import ArchiveError, CatalogueError, CatalogueUnavailableError
+from roboao_assets.science.errors import ArchiveError, CatalogueError
 from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, night_of, open_catalogue
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.served_files import observation_files
@@ -123,7 +123,7 @@ class Downloads:
         ]
 
 
-class ScriptHandler(SentenceHandler):
+class ScriptHandler(SearchHandler):
     """`/script?tool=curl|wget&what=packages|files&...`: the rest is a search's address."""
 
     def initialize(self, downloads: Downloads, executor: Executor) -> None:
@@ -141,30 +141,21 @@ class ScriptHandler(SentenceHandler):
             tools, whats = " or ".join(TOOLS), " or ".join(WHATS)
             self.explain(400, f"Say with what and what: tool={tools} and what={whats}.")
             return
-        form, wrong = read_form(arguments)
-        if wrong:
-            self.explain(400, f"This cannot be searched for: {'; '.join(wrong)}.")
-            return
-        visitor = current_visitor(self.request)
-        if visitor is None:
-            raise HTTPError(404)
         base_url = f"{self.request.protocol}://{self.request.host}"
+
+        def work(form: SearchForm, visitor: Visitor) -> tuple[str, str, str]:
+            return *self._downloads.script(tool, what, form, visitor, base_url), visitor.name
+
         try:
-            name, text = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._downloads.script, tool, what, form, visitor, base_url
-            )
-        except SearchFormError as error:
-            self.explain(400, f"This cannot be searched for: {error}.")
-            return
+            made = await self.searched(arguments, work)
         except DownloadError as error:
             sentence = str(error)
             self.explain(404, f"{sentence[:1].upper()}{sentence[1:]}.")
             return
-        except CatalogueError as error:
-            unavailable = isinstance(error, CatalogueUnavailableError)
-            self.explain(503 if unavailable else 500, f"The catalogue cannot be read: {error}.")
+        if made is None:
             return
-        logger.info("script of %s for %s from %s", what, visitor.name, self.request.remote_ip)
+        name, text, reader = made
+        logger.info("script of %s for %s from %s", what, reader, self.request.remote_ip)
         self.set_header("Content-Type", "text/x-shellscript; charset=utf-8")
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
         self.set_header("Cache-Control", "no-store")

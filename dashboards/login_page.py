@@ -1,21 +1,15 @@
-"""The pages to log in and out: plain HTML, without a script."""
+"""Log-in with a password, and log-out."""
 
 import asyncio
 import logging
-from functools import cache
-from importlib import resources
 
-from tornado.template import Template
 from tornado.web import RequestHandler
 
 from dashboards.gate import LOGIN_URL
-from dashboards.links import local_path
+from dashboards.login_form import own_path, show_login_form
 from dashboards.logins import LoginDesk, TooManyLoginsError
-from dashboards.page_style import page_style
-from dashboards.sessions import Sessions, has_users
+from dashboards.sessions import OUTAGE, Sessions, has_users
 from dashboards.source import CatalogueSource
-from dashboards.theme_choice import request_theme
-from dashboards.themes import other_theme, theme_style
 from roboao_assets.science.errors import CatalogueError
 
 logger = logging.getLogger("roboao.login")
@@ -31,18 +25,15 @@ NO_USER = (
 )
 
 
-def own_path(text: str) -> str:
-    """Return where to go after the log-in: `text` if it is a path of this server, else `/`."""
-    path = local_path(text)
-    return "/" if path.startswith((LOGIN_URL, "/logout")) else path
-
-
 class LoginHandler(RequestHandler):
     """`/login`."""
 
-    def initialize(self, source: CatalogueSource, desk: LoginDesk, sessions: Sessions) -> None:
+    def initialize(
+        self, source: CatalogueSource, desk: LoginDesk, sessions: Sessions, sign_on: str = ""
+    ) -> None:
         """Take what the server hands every handler of this kind."""
         self._source, self._desk, self._sessions = source, desk, sessions
+        self._sign_on = sign_on
 
     async def get(self) -> None:
         """Show the form, or go on if the visitor is logged in."""
@@ -63,7 +54,7 @@ class LoginHandler(RequestHandler):
             await self._show(following, BUSY, status=503)
             return
         except CatalogueError as error:
-            await self._show(following, f"The catalogue cannot be read now: {error}.", status=503)
+            await self._show(following, OUTAGE.format(error), status=503)
             return
         if user is None:
             await self._show(following, REFUSED, status=403)
@@ -74,29 +65,12 @@ class LoginHandler(RequestHandler):
     async def _show(self, following: str, problem: str = "", status: int = 200) -> None:
         hint = ""
         try:
-            loop = asyncio.get_running_loop()
-            if not await loop.run_in_executor(None, has_users, self._source):
+            if not await asyncio.get_running_loop().run_in_executor(None, has_users, self._source):
                 hint = NO_USER
         except CatalogueError as error:
-            problem, status = f"The catalogue cannot be read now: {error}.", 503
-        self.set_status(status)
-        self.set_header("Cache-Control", "no-store")
-        self.set_header(
-            "Content-Security-Policy",
-            "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; "
-            "base-uri 'none'; frame-ancestors 'none'",
-        )
-        theme = request_theme(self.request)
-        self.finish(
-            _template().generate(
-                style=theme_style(theme.name) + page_style(),
-                other_theme=other_theme(theme).name,
-                address=local_path(self.request.uri or "/"),
-                form_token=self.xsrf_token.decode(),
-                following=following,
-                problem=problem,
-                hint=hint.split("`"),
-            )
+            problem, status = OUTAGE.format(error), 503
+        show_login_form(
+            self, following, sign_on=self._sign_on, hint=hint, problem=problem, status=status
         )
 
 
@@ -114,9 +88,3 @@ class LogoutHandler(RequestHandler):
             logger.info("logout of %s from %s", name, self.request.remote_ip)
         self.set_header("Cache-Control", "no-store")
         self.redirect(LOGIN_URL, status=303)
-
-
-@cache
-def _template() -> Template:
-    text = resources.files("dashboards").joinpath("login.html").read_text(encoding="utf-8")
-    return Template(text, autoescape="xhtml_escape")

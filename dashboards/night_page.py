@@ -11,7 +11,7 @@ from bokeh.plotting import figure
 
 from dashboards import night_markup as markup
 from dashboards import night_plots
-from dashboards.access import Access, Asked, Visitor, is_night
+from dashboards.access import ADMINISTRATION, Access, Asked, Visitor, is_night
 from dashboards.administration_markup import night_tools
 from dashboards.collect import Night, collect_night, night_neighbours
 from dashboards.compute import ORDERS, SELECTIONS, select_observations, summarise_night
@@ -40,12 +40,13 @@ _TITLE = "Night"
 _PLACES = ("q", "show", "sort")
 
 
-def night_page(source: CatalogueSource, executor: Executor) -> pn.Template:
+def night_page(source: CatalogueSource, access: Access, executor: Executor) -> pn.Template:
     """The parts that `night_parts` has made; the plots come when they are drawn.
 
     Parameters
     ----------
     source : CatalogueSource
+    access : Access
     executor : Executor
         Reads the night and draws its plots.
     """
@@ -65,7 +66,7 @@ def night_page(source: CatalogueSource, executor: Executor) -> pn.Template:
         pn.state.add_periodic_callback(drawing, period=REFRESH_MS)
     chosen = {place: address_argument(place) for place in _PLACES}
     before, after = _frame(name, chosen, parts)
-    if visitor.is_admin:
+    if access.may(visitor, ADMINISTRATION):
         before += night_tools(name)
     after += script_links(night_search(name))
     return build_page(f"{_TITLE} {dashed(name)}", plots, before=before, after=after)

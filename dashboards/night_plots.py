@@ -9,12 +9,10 @@ from typing import Any
 
 from bokeh.models import (
     ColumnDataSource,
-    CustomJS,
     DatetimeTickFormatter,
     GlyphRenderer,
     HoverTool,
     Range1d,
-    TapTool,
 )
 from bokeh.plotting import figure
 
@@ -26,7 +24,7 @@ from dashboards.compute import (
     seeing_trend,
 )
 from dashboards.links import image_url, observation_url
-from dashboards.plot import new_plot, shown, style_legend
+from dashboards.plot import new_plot, open_on_click, shown, style_legend
 from dashboards.results import Curve, MedianCurve
 from dashboards.themes import DARK, Theme
 
@@ -34,11 +32,6 @@ _HEIGHT_PX = 260
 # So many points draw a curve; more would only make the page larger.
 _MOST_CURVE_POINTS = 40
 _UTC = {"@time": "datetime"}
-_OPEN = """
-const { selected, data } = cb_data.source;
-const url = data.url[selected.indices[0]];
-if (url) window.location.assign(url);
-"""
 
 
 def make_time_range(night: Night) -> Range1d | None:
@@ -82,7 +75,7 @@ def plot_seeing(
         }
         tips = [("FWHM", '@value{0.00}" (@x × @y)'), ("exposure", "@exposure s")]
         clicked.append(_add_points(plot, name, columns, tips, theme))
-    _open_pages(plot, clicked)
+    open_on_click(plot, clicked)
     trend = seeing_trend(night.seeing)
     if trend:
         times, values = zip(*trend, strict=True)
@@ -128,7 +121,7 @@ def plot_strehl(
         bars = plot.segment("time", "low", "time", "high", source=points.data_source, color=colour)
         bars.nonselection_glyph = None
         clicked.append(points)
-    _open_pages(plot, clicked)
+    open_on_click(plot, clicked)
     _start_at_zero(plot, [o.strehl_percent or 0.0 for o in measured])
     style_legend(plot)
     return plot
@@ -148,7 +141,7 @@ def plot_contrast_over_time(
     for name, group in _by_filter(measured):
         columns = {**_identity(group), "value": [values[o.id] for o in group]}
         clicked.append(_add_points(plot, name, columns, tips, theme))
-    _open_pages(plot, clicked)
+    open_on_click(plot, clicked)
     plot.y_range.flipped = True
     style_legend(plot)
     return plot
@@ -173,7 +166,7 @@ def plot_contrast_curves(night: Night, theme: Theme = DARK) -> figure | None:
         _add_median(plot, name, median, theme)
     tips = [("", "@name"), ("separation", '$x{0.00}"'), ("contrast", "$y{0.00} mag")]
     plot.add_tools(HoverTool(renderers=lines, tooltips=tips, line_policy="nearest"))
-    _open_pages(plot, lines)
+    open_on_click(plot, lines)
     plot.y_range.flipped = True
     style_legend(plot)
     return plot
@@ -259,13 +252,6 @@ def _add_points(
     head = [("", "@name"), ("UTC", "@time{%H:%M:%S}")]
     plot.add_tools(HoverTool(renderers=[points], tooltips=[*head, *tips], formatters=_UTC))
     return points
-
-
-def _open_pages(plot: figure, renderers: list[GlyphRenderer]) -> None:
-    """Let a click on a point or line open its `url`, which was encoded when it was made."""
-    # One tool for all filters: of several, bokeh makes only the first active. Not OpenURL, which
-    # encodes an address once more.
-    plot.add_tools(TapTool(renderers=renderers, callback=CustomJS(code=_OPEN)))
 
 
 def _time_plot(y_axis_label: str, time_range: Range1d | None) -> figure:

@@ -30,6 +30,10 @@ class _Page(pn.Template):
     def __repr__(self) -> str:
         return type(self).__name__
 
+    def _build_layout(self) -> pn.Column:
+        # Of notebooks, to launch a server with; it cost a tenth of a page.
+        return pn.Column(pn.pane.Str(""))
+
 
 class Step(NamedTuple):
     """A link to the neighbour of what a page shows."""

@@ -7,13 +7,29 @@ document.
 from collections.abc import Sequence
 from typing import Any
 
-from bokeh.models import ColumnDataSource, DataRange1d, HoverTool
+from bokeh.models import (
+    ColumnDataSource,
+    CustomJS,
+    DataRange1d,
+    GlyphRenderer,
+    HoverTool,
+    TapTool,
+)
 from bokeh.plotting import figure
 
 from dashboards.results import Candidate, Curve, MedianCurve
 from dashboards.themes import DARK, Theme
 
 _HEIGHT_PX = 320
+# Of several under the pointer the first.
+_OPEN = """
+const { selected, data } = cb_data.source;
+const index = selected.indices[0];
+if (index !== undefined) {
+    const url = data.url?.[index] ?? '/observation?id=' + encodeURIComponent(data.id[index]);
+    if (url) window.location.assign(url);
+}
+"""
 
 
 def plot_contrast(
@@ -99,6 +115,16 @@ def _add_candidates(plot: figure, candidates: Sequence[Candidate], theme: Theme)
         ("S/N", "@snr"),
     ]
     plot.add_tools(HoverTool(renderers=[points], tooltips=tooltips))
+
+
+def open_on_click(plot: figure, renderers: Sequence[GlyphRenderer]) -> None:
+    """Let a click on a point or line open its `url`, or the observation that its `id` names.
+
+    The `url` was encoded when it was made.
+    """
+    # One tool for all of a plot: of several, bokeh makes only the first active. Not OpenURL, which
+    # encodes an address once more.
+    plot.add_tools(TapTool(renderers=list(renderers), callback=CustomJS(code=_OPEN)))
 
 
 def new_plot(y_axis_label: str, *, height_px: int = _HEIGHT_PX, **options: Any) -> figure:

@@ -1,6 +1,5 @@
 """Results of a search as tables for other programs: CSV and VOTable."""
 
-import asyncio
 import csv
 import io
 import math
@@ -8,22 +7,19 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from tornado.web import HTTPError
-
-from dashboards.gate import current_visitor
+from dashboards.access import Visitor
 from dashboards.name_resolver import NameResolver
-from dashboards.search_form import SearchForm, SearchFormError, make_query, read_form
-from dashboards.sentences import SentenceHandler
+from dashboards.search_form import SearchForm, make_query
+from dashboards.sentences import SearchHandler
 from dashboards.source import CatalogueSource
-from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 from roboao_assets.storage.catalogue import (
     CONTRAST_PIPELINES,
     CONTRAST_SEPARATIONS_ARCSEC,
     Catalogue,
     ObservationQuery,
-    Reader,
     contrast_field,
     contrast_key,
 )
@@ -203,7 +199,7 @@ def _xml_text(value: Any) -> str:
     return "".join(c if c.isprintable() or c in "\t\n\r" else "\ufffd" for c in str(value))
 
 
-class ExportHandler(SentenceHandler):
+class ExportHandler(SearchHandler):
     """`/search/table?format=csv|votable&...`: the selection of a search, whole."""
 
     def initialize(
@@ -219,26 +215,10 @@ class ExportHandler(SentenceHandler):
         if kind not in FORMATS:
             self.explain(400, f"Say as what: format={' or format='.join(FORMATS)}.")
             return
-        form, wrong = read_form(arguments)
-        if wrong:
-            self.explain(400, f"This cannot be searched for: {'; '.join(wrong)}.")
+        made = await self.searched(arguments, partial(self._table, kind))
+        if made is None:
             return
-        visitor = current_visitor(self.request)
-        if visitor is None:
-            raise HTTPError(404)
-        try:
-            content, cut = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._table, kind, form, visitor.reader
-            )
-        except SearchFormError as error:
-            self.explain(400, f"This cannot be searched for: {error}.")
-            return
-        except CatalogueUnavailableError as error:
-            self.explain(503, f"The catalogue cannot be read now: {error}.")
-            return
-        except CatalogueError as error:
-            self.explain(500, f"The catalogue cannot be searched: {error}.")
-            return
+        content, cut = made
         self.set_header("Content-Type", FORMATS[kind])
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cache-Control", "no-store")
@@ -248,8 +228,8 @@ class ExportHandler(SentenceHandler):
             self.set_header("X-Rows-Cut-At", str(MOST_ROWS))
         self.write(content)
 
-    def _table(self, kind: str, form: SearchForm, reader: Reader | None) -> tuple[bytes, bool]:
-        query = make_query(form, reader=reader, resolve=self._resolver.position_deg)
+    def _table(self, kind: str, form: SearchForm, visitor: Visitor) -> tuple[bytes, bool]:
+        query = make_query(form, reader=visitor.reader, resolve=self._resolver.position_deg)
         rows, cut = read_rows(self._source.get(), query)
         columns = export_columns(query.pipeline)
         if kind == "csv":

@@ -22,6 +22,7 @@ from roboao_assets.storage.files import write_private_once
 
 COOKIE = "roboao_session"
 LEAST_SECRET_CHARACTERS = 32
+OUTAGE = "The catalogue cannot be read now: {}."
 _DAY_S = 86_400.0
 
 
@@ -112,6 +113,17 @@ def find_user(source: CatalogueSource, name: str) -> User | None:
         if source.was_made():
             raise
         return None
+
+
+def find_user_of_identity(source: CatalogueSource, identity: str) -> User | None:
+    """Return whom the single sign-on knows by this; None if that is nobody, or several."""
+    try:
+        users = [user for user in source.get().users.all() if user.identity == identity]
+    except CatalogueUnavailableError:
+        if source.was_made():
+            raise
+        return None
+    return users[0] if identity and len(users) == 1 else None
 
 
 def has_users(source: CatalogueSource) -> bool:

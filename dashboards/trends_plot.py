@@ -1,10 +1,10 @@
 """The plots of the trends: points of all observations, and what the middle of them does."""
 
 import numpy as np
-from bokeh.models import BoxSelectTool, ColumnDataSource, CustomJS, HoverTool, TapTool
+from bokeh.models import BoxSelectTool, ColumnDataSource, HoverTool
 from bokeh.plotting import figure
 
-from dashboards.plot import new_plot
+from dashboards.plot import new_plot, open_on_click
 from dashboards.themes import DARK, Theme
 from dashboards.trends import Trends, robust_trend
 
@@ -19,13 +19,6 @@ MOST_POINTS = 6_000
 _MANY = 1_500
 _HEIGHT_PX = 360
 _STREHL_LABEL = "Strehl ratio (%)"
-# Of one point; of several under the pointer the first.
-_OPEN = """
-const index = source.selected.indices[0];
-if (index !== undefined) {
-    window.location = '/observation?id=' + encodeURIComponent(source.data.id[index]);
-}
-"""
 
 
 def plot_trends(trends: Trends, theme: Theme = DARK) -> list[tuple[str, figure]]:
@@ -115,8 +108,8 @@ def _plot(trends: Trends, source: ColumnDataSource, name: str, label: str, theme
             # Under the pointer may be hundreds.
             limit=3,
         ),
-        TapTool(renderers=[points], callback=CustomJS(args={"source": source}, code=_OPEN)),
         BoxSelectTool(renderers=[points]),
     )
+    open_on_click(plot, [points])
     plot.y_range.start = 0.0
     return plot

@@ -22,6 +22,9 @@ def users_table(users: Sequence[User], myself: str, token: str) -> str:
 def _user_row(user: User, myself: str, token: str, *, last: bool) -> str:
     name = escape(user.name)
     you = ' <span class="quiet">(you)</span>' if user.name == myself else ""
+    known = (
+        f'<div class="quiet">single sign-on: {escape(user.identity)}</div>' if user.identity else ""
+    )
     seen = spelled_programs("all" if user.is_admin else user.programs)
     typed = "all" if user.is_admin else ",".join(user.programs)
     warning = " You will have to log in again." if user.name == myself else ""
@@ -59,7 +62,7 @@ def _user_row(user: User, myself: str, token: str, *, last: bool) -> str:
     )
     kind = "administrator: " if user.is_admin else ""
     return (
-        f"<tr><td><b>{name}</b>{you}</td><td>{kind}{escape(seen)}</td><td>{programs}</td>"
+        f"<tr><td><b>{name}</b>{you}{known}</td><td>{kind}{escape(seen)}</td><td>{programs}</td>"
         f"<td>{password}</td><td>{remove}</td></tr>"
     )
 

@@ -22,7 +22,14 @@ FromInput = Annotated[
 
 
 @app.command("add")
-def user_add(name: Name, programs: Programs = "", password_stdin: FromInput = False) -> None:
+def user_add(
+    name: Name,
+    programs: Programs = "",
+    password_stdin: FromInput = False,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="The user comes by single sign-on only.")
+    ] = False,
+) -> None:
     """Enter a user; `--programs all` makes an administrator, who sees everything."""
     from roboao_assets.storage import user_changes
     from roboao_assets.storage.catalogue import is_login, open_catalogue
@@ -32,7 +39,7 @@ def user_add(name: Name, programs: Programs = "", password_stdin: FromInput = Fa
     with open_catalogue(settings.resolved_catalogue_url) as catalogue:
         if is_login(name) and catalogue.users.get(name) is not None:
             stop(f"there is a user {name} already; see `roboao user passwd` and `... programs`")
-        password = _password(name, password_stdin)
+        password = None if no_password else _password(name, password_stdin)
         user_changes.add_user(catalogue, name, password, wanted, by=operator())
     console.print(f"user {name} sees {user_changes.spelled_programs(wanted)}", markup=False)
 
@@ -66,6 +73,24 @@ def user_programs(
     console.print(f"user {name} sees {user_changes.spelled_programs(wanted)}", markup=False)
 
 
+@app.command("identity")
+def user_identity(
+    name: Name,
+    identity: Annotated[
+        str, typer.Argument(help="What the single sign-on knows the user by, or none.")
+    ],
+) -> None:
+    """Say who a user is for the single sign-on; whoever is logged in by that name is logged out."""
+    from roboao_assets.storage import user_changes
+    from roboao_assets.storage.catalogue import open_catalogue
+
+    wanted = "" if identity == "none" else identity
+    with open_catalogue(load_settings().resolved_catalogue_url) as catalogue:
+        user_changes.set_identity(catalogue, name, wanted, by=operator())
+    told = f"is {wanted} for the single sign-on" if wanted else "cannot come by single sign-on"
+    console.print(f"user {name} {told}", markup=False)
+
+
 @app.command("remove")
 def user_remove(name: Name) -> None:
     """Remove a user, who is logged out; never the last administrator."""
@@ -87,10 +112,13 @@ def user_list() -> None:
         users = catalogue.users.all()
     if not users:
         stop("there is no user yet; make one with `roboao user add NAME --programs all`")
-    table = Table("login", "sees", "administrator")
+    table = Table("login", "sees", "administrator", "single sign-on")
     for user in users:
         seen = "all" if user.is_admin else user.programs
-        table.add_row(escape(user.name), spelled_programs(seen), "yes" if user.is_admin else "-")
+        admin = "yes" if user.is_admin else "-"
+        table.add_row(
+            escape(user.name), spelled_programs(seen), admin, escape(user.identity) or "-"
+        )
     print_table(table, console)
 
 

@@ -12,12 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roboao_assets.pipelines.freshness import fingerprint, product_record
-from roboao_assets.pipelines.night_plots import (
-    ContrastQuartiles,
-    contrast_limits,
-    draw_quartile_band,
-    finite_points,
-)
+from roboao_assets.pipelines.night_plots import contrast_limits, draw_quartile_band
 from roboao_assets.pipelines.picture_style import (
     ACCENT,
     MUTED,
@@ -28,6 +23,7 @@ from roboao_assets.pipelines.picture_style import (
 )
 from roboao_assets.pipelines.residual_pictures import MARK
 from roboao_assets.pipelines.workspace import Workspace
+from roboao_assets.science.contrast_quartiles import ContrastQuartiles, finite_points
 from roboao_assets.science.errors import ScienceError
 from roboao_assets.storage.catalogue import product
 from roboao_assets.storage.files import write_bytes_whole

@@ -24,6 +24,11 @@ from roboao_assets.pipelines.picture_style import (
     style_axes,
     style_legend,
 )
+from roboao_assets.science.contrast_quartiles import (
+    ContrastQuartiles,
+    NightCurve,
+    quartiles_by_filter,
+)
 from roboao_assets.science.errors import ScienceError
 
 _SIZE_PX = (900, 540)
@@ -38,38 +43,6 @@ class SeeingPoint:
     filter_name: str
     exposure_s: float | None = None
     fwhm_error_arcsec: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class NightCurve:
-    """The contrast curve of one observation; both sequences have shape (n,)."""
-
-    filter_name: str
-    separation_arcsec: Sequence[float | None]
-    contrast_mag: Sequence[float | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContrastQuartiles:
-    """What the contrast curves of a night in one filter have in common.
-
-    Attributes
-    ----------
-    separation_arcsec : ndarray of float, shape (n,)
-    lower_mag, median_mag, upper_mag : ndarray of float, shape (n,)
-        Lower quartile (the shallow side), median and upper quartile of the curves there.
-    curves : ndarray of int, shape (n,)
-        How many curves reach that separation.
-    total : int
-        How many curves there are.
-    """
-
-    separation_arcsec: NDArray[np.float64]
-    lower_mag: NDArray[np.float64]
-    median_mag: NDArray[np.float64]
-    upper_mag: NDArray[np.float64]
-    curves: NDArray[np.int64]
-    total: int
 
 
 def seeing_plot(
@@ -182,7 +155,7 @@ def contrast_plot(curves: Sequence[NightCurve], *, title: str, sigma: float = 5.
         axes, x_label="separation (arcsec)", y_label=f"{sigma:g} σ contrast (mag)", title=title
     )
     for curve in curves:
-        separation, contrast = _finite(curve)
+        separation, contrast = curve.finite_points()
         colour, _ = filter_style(curve.filter_name)
         axes.plot(separation, contrast, color=colour, linewidth=0.8, alpha=0.45, zorder=2)
     for name, found in quartiles.items():
@@ -201,7 +174,7 @@ def contrast_plot(curves: Sequence[NightCurve], *, title: str, sigma: float = 5.
     if any(found.total > 1 for found in quartiles.values()):
         axes.plot([], [], color=MUTED, linewidth=1.6, linestyle="--", label="quartiles")
     axes.set_xlim(left=0.0)
-    low, high = contrast_limits([_finite(curve) for curve in curves])
+    low, high = contrast_limits([curve.finite_points() for curve in curves])
     axes.set_ylim(high, low)
     style_legend(axes, location="upper right")
     return render_png(figure)
@@ -214,59 +187,6 @@ def draw_quartile_band(axes: Axes, quartiles: ContrastQuartiles, *, colour: str)
     axes.fill_between(grid, lower, upper, color=colour, alpha=0.14, linewidth=0, zorder=1)
     for edge in (lower, upper):
         axes.plot(grid, edge, color=colour, linewidth=1.6, linestyle="--", alpha=0.8, zorder=3)
-
-
-def quartiles_by_filter(curves: Sequence[NightCurve]) -> dict[str, ContrastQuartiles]:
-    """Median and quartiles of each filter's curves, filters in alphabetical order.
-
-    Curves with fewer than two finite points are left out.
-    """
-    usable = [(curve.filter_name, *_finite(curve)) for curve in curves]
-    usable = [item for item in usable if item[1].size >= 2]
-    return {
-        name: contrast_quartiles([(x, y) for other, x, y in usable if other == name])
-        for name in sorted({item[0] for item in usable})
-    }
-
-
-def contrast_quartiles(
-    curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], *, points: int = 100
-) -> ContrastQuartiles:
-    """Median and quartiles of contrast curves on a common grid of separations.
-
-    Parameters
-    ----------
-    curves : sequence of (separation arcsec, contrast mag), each of shape (n,)
-        At least one. Finite; separations increase.
-    points : int
-        Points of the grid, from the least to the greatest separation of all curves.
-
-    Returns
-    -------
-    ContrastQuartiles
-        At the separations of the grid that at least half of the curves reach: where one
-        or two of many go on alone, the median would jump to theirs.
-    """
-    low = min(float(separation[0]) for separation, _ in curves)
-    high = max(float(separation[-1]) for separation, _ in curves)
-    grid = np.linspace(low, high, points)
-    table = np.array(
-        [
-            np.interp(grid, separation, contrast, left=np.nan, right=np.nan)
-            for separation, contrast in curves
-        ]
-    )
-    reaching = np.isfinite(table).sum(axis=0)
-    enough = 2 * reaching >= len(curves)
-    lower, median, upper = np.nanpercentile(table[:, enough], (25.0, 50.0, 75.0), axis=0)
-    return ContrastQuartiles(
-        separation_arcsec=grid[enough],
-        lower_mag=lower,
-        median_mag=median,
-        upper_mag=upper,
-        curves=reaching[enough],
-        total=len(curves),
-    )
 
 
 def contrast_limits(
@@ -293,22 +213,6 @@ def contrast_limits(
     low, high = min(low for low, _ in limits), max(high for _, high in limits)
     margin = max(0.06 * (high - low), 0.25)
     return low - margin, high + margin
-
-
-def _finite(curve: NightCurve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return finite_points(curve.separation_arcsec, curve.contrast_mag)
-
-
-def finite_points(
-    separation_arcsec: Sequence[float | None] | NDArray[np.floating],
-    contrast_mag: Sequence[float | None] | NDArray[np.floating],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a contrast curve's finite points by separation; None, as catalogues have, is none."""
-    separation = np.asarray(separation_arcsec, dtype=np.float64)
-    contrast = np.asarray(contrast_mag, dtype=np.float64)
-    good = np.isfinite(separation) & np.isfinite(contrast)
-    order = np.argsort(separation[good], kind="stable")
-    return separation[good][order], contrast[good][order]
 
 
 def _time_figure(title: str, y_label: str) -> tuple[Figure, Axes]:

@@ -19,16 +19,16 @@ from roboao_assets.pipelines.contrast_pictures import (
 )
 from roboao_assets.pipelines.distribution import renew_package
 from roboao_assets.pipelines.freshness import fingerprint, product_record
-from roboao_assets.pipelines.night_plots import (
-    ContrastQuartiles,
-    NightCurve,
-    contrast_plot,
-    finite_points,
-    quartiles_by_filter,
-)
+from roboao_assets.pipelines.night_plots import contrast_plot
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.strehl_plots import StrehlPoint, strehl_plot
 from roboao_assets.pipelines.workspace import Workspace
+from roboao_assets.science.contrast_quartiles import (
+    ContrastQuartiles,
+    NightCurve,
+    finite_points,
+    quartiles_by_filter,
+)
 from roboao_assets.storage.catalogue import ObservationQuery, leading_pipeline, product
 from roboao_assets.storage.files import write_bytes_whole, write_text_whole
 from roboao_assets.storage.tables import ecsv_text

@@ -451,6 +451,11 @@ class Settings(BaseSettings):
         return self.catalogue_url or f"sqlite:///{self.archive_root.absolute()}/catalogue.sqlite"
 
     @cached_property
+    def resolved_dagster_url(self) -> str:
+        """`dagster_url` without a slash at its end, or Dagster's pages of this machine."""
+        return self.dagster_url.rstrip("/") or f"http://127.0.0.1:{self.dagster_port}"
+
+    @cached_property
     def resolved_dashboard_url(self) -> str:
         """`dashboard_url` without a slash at its end, or the dashboard of this machine."""
         return self.dashboard_url.rstrip("/") or f"http://127.0.0.1:{self.dashboard_port}"

@@ -24,9 +24,19 @@ def spelled_programs(programs: Sequence[str] | str) -> str:
 
 
 def add_user(
-    catalogue: Catalogue, name: str, password: str, programs: Sequence[str] | str, *, by: str
+    catalogue: Catalogue, name: str, password: str | None, programs: Sequence[str] | str, *, by: str
 ) -> None:
     """Enter a user.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    name : str
+    password : str or None
+        None: with no password this user can come in; only by single sign-on, see `set_identity`.
+    programs : sequence of str or "all"
+    by : str
+        Who does it.
 
     Raises
     ------
@@ -35,7 +45,8 @@ def add_user(
     CatalogueError
         There is a user of this name, or the name or a program cannot be one.
     """
-    catalogue.users.add(name, hash_password(password, login=name), programs)
+    password_hash = "" if password is None else hash_password(password, login=name)
+    catalogue.users.add(name, password_hash, programs)
     catalogue.actions.record(name, "user added", by=by, programs=programs)
 
 
@@ -51,6 +62,18 @@ def set_password(catalogue: Catalogue, name: str, password: str, *, by: str) -> 
     """
     catalogue.users.set_password(name, hash_password(password, login=name))
     catalogue.actions.record(name, "user's password set", by=by)
+
+
+def set_identity(catalogue: Catalogue, name: str, identity: str, *, by: str) -> None:
+    """Set what the single sign-on knows a user by (empty: nothing); they are logged out.
+
+    Raises
+    ------
+    CatalogueError
+        There is no such user, another one is known by this, or nobody can be.
+    """
+    catalogue.users.set_identity(name, identity)
+    catalogue.actions.record(name, "user's identity set", by=by, identity=identity)
 
 
 def set_programs(

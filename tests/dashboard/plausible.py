@@ -13,6 +13,7 @@ from roboao_assets.pipelines.residual_pictures import (
     residual_preview,
     snr_map_preview,
 )
+from roboao_assets.science.contrast_quartiles import NightCurve, quartiles_by_filter
 from roboao_assets.storage.catalogue import (
     CONTRAST_SEPARATIONS_ARCSEC,
     Catalogue,
@@ -226,7 +227,7 @@ def contrast_of(target: Target, pipeline: str) -> np.ndarray:
 
 def _add_contrast(catalogue: Catalogue) -> None:
     curves = [
-        night_plots.NightCurve(
+        NightCurve(
             filter_name=target.filter_name,
             separation_arcsec=SEPARATION,
             contrast_mag=contrast_of(target, "bright_star"),
@@ -234,7 +235,7 @@ def _add_contrast(catalogue: Catalogue) -> None:
         for target in TARGETS
         if target.contrast and target.strehl is not None
     ]
-    found = night_plots.quartiles_by_filter(curves)
+    found = quartiles_by_filter(curves)
     stored = [{"filter": name, **quartiles_document(q)} for name, q in found.items()]
     catalogue.publish_night(NIGHT, "contrast_curve", {"quartiles": stored})
     png = night_plots.contrast_plot(curves, title=f"Contrast {NIGHT}")

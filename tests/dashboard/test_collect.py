@@ -40,7 +40,7 @@ from dashboards.compute import (
     summarise_night,
 )
 from dashboards.results import Curve, read_contrast_medians
-from roboao_assets.pipelines.night_plots import NightCurve, quartiles_by_filter
+from roboao_assets.science.contrast_quartiles import NightCurve, quartiles_by_filter
 from roboao_assets.storage.catalogue import Reader, open_catalogue
 
 BAD_VALUES = (None, "text", 3, True, [], [1], {}, {"status": []}, float("nan"), [[1], "x"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dashboards.access import Asked, picture_subject
 from dashboards.app import allowed_origins
-from dashboards.login_page import own_path
+from dashboards.login_form import own_path
 from dashboards.sessions import read_secret
 from dashboards.throttle import Throttle
 from roboao_assets.science.errors import PasswordError, SettingsError

@@ -69,6 +69,20 @@ def test_users_are_made_changed_listed_and_removed(roboao, tmp_path):
     assert "roboao user list" in gone.stderr
 
 
+def test_a_user_of_the_single_sign_on_has_no_password(roboao, tmp_path):
+    done = roboao("user", "add", "law", "--programs", "4", "--no-password")
+    assert done.returncode == 0, done.stderr
+    done = roboao("user", "identity", "law", "law@example.org")
+    assert done.stdout == "user law is law@example.org for the single sign-on\n"
+    with open_catalogue(f"sqlite:///{tmp_path}/archive/catalogue.sqlite") as catalogue:
+        law = catalogue.users.get("law")
+        assert (law.password_hash, law.identity) == ("", "law@example.org")
+        assert catalogue.actions.newest("law")[0].action == "user's identity set"
+    assert "law@example.org" in roboao("user", "list").stdout
+    done = roboao("user", "identity", "law", "none")
+    assert done.stdout == "user law cannot come by single sign-on\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "given", "sentence"),
     [

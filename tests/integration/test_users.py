@@ -62,10 +62,32 @@ def test_every_change_ends_the_sessions(catalogue):
     stamps.append(users.get("law").stamp)
     users.set_programs("law", ["4"])
     stamps.append(users.get("law").stamp)
+    users.set_identity("law", "law@example.org")
+    stamps.append(users.get("law").stamp)
     users.remove("law")
     users.add("law", "$hash$", ["4"])
     stamps.append(users.get("law").stamp)
-    assert len(set(stamps)) == 4
+    assert len(set(stamps)) == 5
+
+
+def test_an_identity_is_of_one_user(catalogue):
+    users = catalogue.users
+    users.add("law", "$hash$", ["4"])
+    users.add("duev", "", [])
+    assert users.get("law").identity == ""
+    users.set_identity("law", "law@example.org")
+    users.set_identity("law", "law@example.org")
+    assert users.get("law").identity == "law@example.org"
+    with pytest.raises(CatalogueError, match="is the user law already"):
+        users.set_identity("duev", "law@example.org")
+    for spoilt in (" x", "x ", "x" * 321):
+        with pytest.raises(CatalogueError, match="no blanks at its ends"):
+            users.set_identity("duev", spoilt)
+    with pytest.raises(CatalogueError, match="no user 'eve'"):
+        users.set_identity("eve", "eve@example.org")
+    users.set_identity("law", "")
+    users.set_identity("duev", "law@example.org")
+    assert [user.identity for user in users.all()] == ["law@example.org", ""]
 
 
 def test_a_change_with_a_database_client_ends_the_sessions(catalogue):

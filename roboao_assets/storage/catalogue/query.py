@@ -116,8 +116,6 @@ class ObservationQuery:
         Marked distributed, or not.
     program_pi : str or None
         Login among the principal investigators of the program.
-    reader : Reader or None
-        Only what this reader may see; None: everything.
     force_redo : bool or None
         An operator asked for a product to be redone, or not.
     reader : Reader or None
@@ -289,8 +287,6 @@ class ObservationQuery:
             yield Holds("program_pi", self.program_pi)
         if self.force_redo is not None:
             yield RedoAsked(self.force_redo)
-        if self.reader is not None:
-            yield from self.reader.conditions()
 
     def _azimuth_condition(self) -> Iterable[Condition]:
         low, high = _radians(self.azimuth_deg) or (None, None)

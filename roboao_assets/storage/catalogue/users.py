@@ -24,6 +24,7 @@ Programs = tuple[str, ...] | Literal["all"]
 _TURN = "users|administrators"
 _WAIT_FOR_OTHERS_S = 10.0
 
+MOST_IDENTITY_CHARACTERS = 320
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _PROGRAM = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -40,6 +41,8 @@ class User:
     programs : tuple of str or "all"
     stamp : str
         Another one after every change of the user; sessions of an earlier one are over.
+    identity : str
+        What the single sign-on knows the user by; empty: they come with a password.
     tokens_stamp : str
         Another one when the user has ended all tokens of downloads; earlier ones are void.
     """
@@ -48,6 +51,7 @@ class User:
     password_hash: str = field(repr=False)
     programs: Programs
     stamp: str = field(repr=False)
+    identity: str = ""
     tokens_stamp: str = field(default="", repr=False)
 
     @property
@@ -117,6 +121,33 @@ class UserBook:
     def set_password(self, name: str, password_hash: str) -> None:
         """Set the hash of a user's password; all sessions of the user end."""
         self._change(name, {"password": password_hash})
+
+    def set_identity(self, name: str, identity: str) -> None:
+        """Set what the single sign-on knows a user by; all sessions of the user end.
+
+        Parameters
+        ----------
+        name : str
+        identity : str
+            As the provider spells it; empty: the user cannot come by single sign-on.
+
+        Raises
+        ------
+        CatalogueError
+            There is no such user, another one is known by this, or nobody can be.
+        """
+        if identity != identity.strip() or len(identity) > MOST_IDENTITY_CHARACTERS:
+            raise CatalogueError(
+                f"{identity!r:.80} is nothing that a single sign-on knows somebody by: it has at "
+                f"most {MOST_IDENTITY_CHARACTERS} characters and no blanks at its ends"
+            )
+        for other in self.all():
+            if identity and other.identity == identity and other.name != name:
+                raise CatalogueError(
+                    f"the single sign-on's {identity!r} is the user {other.name} already; take it "
+                    f"from them first: `roboao user identity {other.name} none`"
+                )
+        self._change(name, {"identity": identity})
 
     def set_programs(self, name: str, programs: Sequence[str] | str) -> None:
         """Set the programs of a user; all sessions of the user end.
@@ -204,13 +235,15 @@ def _user(document: Mapping[str, Any]) -> User:
     else:
         readable = ALL if programs == ALL else ()
     # Of a password or programs changed with a database client the stamp is another one as well.
-    parts = (document.get("sessions_stamp"), password, programs)
+    identity = document.get("identity")
+    parts = (document.get("sessions_stamp"), password, programs, identity)
     tokens_stamp = document.get("tokens_stamp")
     return User(
         name=str(document["_id"]),
         password_hash=password if isinstance(password, str) else "",
         programs=readable,
         stamp=sha256(repr(parts).encode("utf-8", "replace")).hexdigest(),
+        identity=identity if isinstance(identity, str) else "",
         tokens_stamp=tokens_stamp if isinstance(tokens_stamp, str) else "",
     )
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from roboao_assets.pipelines import night_plots, strehl_plots
 from roboao_assets.pipelines.picture_style import FILTER_STYLES
+from roboao_assets.science.contrast_quartiles import NightCurve
 from roboao_assets.science.errors import ScienceError
 
 START = datetime(2017, 6, 7, 3, 0, tzinfo=UTC)
@@ -85,48 +86,6 @@ def test_flagged_strehl_ratios_are_hollow():
     assert 0 < hollow(colour) < 0.6 * filled(colour)
 
 
-def test_contrast_quartiles_are_those_of_the_curves_that_reach():
-    rng = np.random.default_rng(4)
-    grid = np.linspace(0.1, 1.1, 50)
-    curves = [(grid, 3 + rng.normal(0, 0.3) + 2 * grid) for _ in range(9)]
-    short = (grid[:20], np.full(20, 9.0))
-    found = night_plots.contrast_quartiles([*curves, short], points=50)
-    np.testing.assert_allclose(found.separation_arcsec, grid)
-    assert found.total == 10
-    np.testing.assert_array_equal(found.curves[[0, 19, 20, 49]], [10, 10, 9, 9])
-    table = np.array([contrast for _, contrast in curves])
-    quartiles = ((found.lower_mag, 25), (found.median_mag, 50), (found.upper_mag, 75))
-    for values, percent in quartiles:
-        np.testing.assert_allclose(values[25:], np.percentile(table[:, 25:], percent, axis=0))
-        near = np.vstack([table[:, :15], short[1][:15]])
-        np.testing.assert_allclose(values[:15], np.percentile(near, percent, axis=0))
-
-
-@pytest.mark.parametrize(("number", "reach_arcsec"), [(1, 1.0), (3, 1.0), (4, 1.0)])
-def test_few_long_curves_do_not_draw_the_median_out(number, reach_arcsec):
-    grid = np.linspace(0.1, 1.0, 40)
-    curves = [(grid, 5.0 * grid + 0.1 * n) for n in range(number)]
-    if number > 1:
-        curves.append((np.linspace(0.1, 2.0, 40), np.full(40, -3.0)))
-    found = night_plots.contrast_quartiles(curves)
-    assert found.separation_arcsec[-1] == pytest.approx(reach_arcsec, abs=0.02)
-    assert np.abs(np.diff(found.median_mag)).max() < 0.5
-
-
-def test_quartiles_are_of_each_filter_alone():
-    def curve(name, level):
-        return night_plots.NightCurve(
-            filter_name=name, separation_arcsec=[0.1, 1.0], contrast_mag=[level, level]
-        )
-
-    curves = [curve("Si", level) for level in (2.0, 3.0, 7.0)] + [curve("lp600", 9.0)]
-    found = night_plots.quartiles_by_filter([*curves, curve("Sr", None)])
-    assert list(found) == ["Si", "lp600"]
-    assert set(found["Si"].median_mag) == {3.0}
-    assert set(found["Si"].lower_mag) == {2.5}
-    assert set(found["lp600"].median_mag) == {9.0}
-
-
 @pytest.mark.parametrize("jump", [-9.0, 20.0])
 def test_a_jump_at_the_outer_end_does_not_set_the_axis(jump):
     separation = np.linspace(0.1, 1.7, 30)
@@ -140,10 +99,10 @@ def test_a_jump_at_the_outer_end_does_not_set_the_axis(jump):
 
 def test_contrast_plot_orders_and_cleans_curves():
     curves = [
-        night_plots.NightCurve(
+        NightCurve(
             filter_name="Si", separation_arcsec=[0.9, 0.1, 0.5, 0.7], contrast_mag=[7, 2, np.nan, 6]
         ),
-        night_plots.NightCurve(filter_name="Sr", separation_arcsec=[], contrast_mag=[]),
+        NightCurve(filter_name="Sr", separation_arcsec=[], contrast_mag=[]),
     ]
     picture, count = colours(night_plots.contrast_plot(curves, title=""))
     assert picture.shape == (540, 900, 3)
