@@ -20,7 +20,8 @@ from roboao_assets.science.high_contrast import (
     reference_rows,
     tune_subtraction,
 )
-from roboao_assets.storage.settings import HighContrastSettings, load_instruments
+from roboao_assets.storage.instruments import load_instruments
+from roboao_assets.storage.settings import HighContrastSettings
 from simulator.star_cube import StarCube, simulate_star_cube
 
 REFERENCES, FRAMES, QUICK_FRAMES = 5, 60, 10

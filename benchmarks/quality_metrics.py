@@ -40,9 +40,10 @@ from roboao_assets.science.bright_star import StackOptions, guide_star_snr, sele
 from roboao_assets.science.frame_calibration import FrameCalibration, build_calibration
 from roboao_assets.science.registration import FrameMeasures, measure_frames
 from roboao_assets.science.strehl import measure_strehl
+from roboao_assets.storage.instruments import load_instruments
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.raw_night import read_night
-from roboao_assets.storage.settings import Settings, load_instruments
+from roboao_assets.storage.settings import Settings
 from simulator import StarCube, simulate_night, simulate_star_cube
 from simulator.targets import Companion
 

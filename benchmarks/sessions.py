@@ -28,9 +28,9 @@ from roboao_assets.storage.catalogue import Catalogue, open_catalogue
 from roboao_assets.storage.passwords import hash_password
 
 SESSIONS = 20
-PAGES, QUICK_PAGES = 15, 4
+PAGES, QUICK_PAGES = 8, 4
 # Mean of the time a reader looks at a page (exponential).
-LOOKED_AT_S, QUICK_LOOKED_AT_S = 5.0, 0.2
+LOOKED_AT_S, QUICK_LOOKED_AT_S = 30.0, 0.2
 PAGE_GOAL, MEMORY_GOAL = Goal(limit=1.0), Goal(limit=2048)
 PASSWORD = "of every reader of the benchmark"  # noqa: S105
 _PAGE_LIMIT_S = 60

@@ -16,7 +16,7 @@ import numpy as np
 
 from roboao_assets.science.instrument import InstrumentProfile, select_profile
 from roboao_assets.storage.files import write_text_whole, write_whole
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 from roboao_assets.storage.tables import ecsv_text
 from simulator.detector import (
     DETECTOR_PX,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from roboao_assets.science.instrument import InstrumentProfile
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 from simulator.adaptive_optics import Correction
 from simulator.atmosphere import Turbulence
 from simulator.detector import Camera, choose_mode

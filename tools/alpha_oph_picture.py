@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from roboao_assets.storage.fits_products import read_image
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 SEPARATION_ARCSEC, PA_DEG = 0.1242, 86.4
 HALF_ARCSEC = 0.45

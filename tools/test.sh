@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests but those of `make play` and `make faults`.
+# All tests but those of `make play`, `make faults` and `make soak`.
 set -euo pipefail
 bin=.venv/bin
 export DAGSTER_DISABLE_TELEMETRY=1

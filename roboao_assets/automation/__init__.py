@@ -4,7 +4,8 @@ raw files -> `raw_nights` -> calibrate_night -> `calibrated_nights` -> reduce_ob
 -> `reduced_nights` -> summarise_night.
 
 Beside this flow stand `requests` (what operators ask for, what failed and may pass),
-`products_on_disk` (what was made and has gone or changed) and `psf_library_changes`.
+`products_on_disk` (what was made and has gone or changed), `psf_library_changes`, and
+`old_run_logs`, which starts nothing.
 
 Sensors and not automation conditions: a condition on every observation costs a
 hundred megabytes of schedule storage a night (docs/adr/0001-dagster.md). Every step
@@ -19,6 +20,7 @@ from roboao_assets.automation.products_on_disk import build_products_on_disk_sen
 from roboao_assets.automation.psf_library import build_psf_library_sensor
 from roboao_assets.automation.raw_nights import build_raw_nights_sensor
 from roboao_assets.automation.requests import build_requests_sensor
+from roboao_assets.automation.run_logs import build_run_logs_sensor
 from roboao_assets.orchestration.resources import CodeLocation
 
 
@@ -30,4 +32,5 @@ def build_sensors(location: CodeLocation, jobs: ArchiveJobs) -> list[dg.SensorDe
         build_requests_sensor(location, jobs),
         build_products_on_disk_sensor(location, jobs),
         build_psf_library_sensor(location, jobs),
+        build_run_logs_sensor(location),
     ]

@@ -153,9 +153,12 @@ def replace_cards(
 def read_product_header(path: Path) -> fits.Header | None:
     """Return the primary header of a product, None if there is no such file or it is no FITS."""
     try:
-        return fits.getheader(path)
-    except (OSError, ValueError, fits.VerifyError):
+        # astropy's getheader leaves a damaged file open.
+        with path.open("rb") as file:
+            header = fits.Header.fromfile(file)
+    except (OSError, EOFError, ValueError, fits.VerifyError):
         return None
+    return header if "SIMPLE" in header else None
 
 
 def provenance_cards(

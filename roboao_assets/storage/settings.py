@@ -10,9 +10,8 @@ import json
 import os
 import re
 import tomllib
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,7 +34,7 @@ from pydantic_settings import (
 )
 
 from roboao_assets.science.errors import SettingsError
-from roboao_assets.science.instrument import FilterProfile, InstrumentProfile, select_profile
+from roboao_assets.science.instrument import InstrumentProfile, select_profile
 from roboao_assets.storage.decision_fields import LIBRARY_REFERENCES
 from roboao_assets.storage.decisions import (
     AllOf,
@@ -45,6 +44,7 @@ from roboao_assets.storage.decisions import (
     parse_condition,
     plain_condition,
 )
+from roboao_assets.storage.instruments import load_instruments
 from roboao_assets.storage.nap import find_timezone, parse_nap
 
 # Variables of this prefix that are no settings: where the settings file is, and the tests' own.
@@ -320,6 +320,9 @@ class Settings(BaseSettings):
     catalogue_url: str = Field(
         "", description="sqlite:///path or mongodb://...; empty: catalogue.sqlite in the archive"
     )
+    instruments_file: Path | None = Field(
+        None, description="TOML file of a site's own instrument profiles, beside those shipped"
+    )
     instrument: str = Field("", description="profile used for all data; empty: by camera and date")
     archiving_start_date: date = Field(date(2012, 1, 1), description="older nights are left alone")
     dask_scheduler: str = Field("", description="address of a Dask scheduler; empty: local cluster")
@@ -339,6 +342,9 @@ class Settings(BaseSettings):
     nap_timezone: str = Field("UTC", description="of the nap: UTC, local, or e.g. US/Arizona")
     least_free_gb: float = Field(
         5.0, ge=0, description="free space (GB) on the archive's disk, below: nothing is started"
+    )
+    keep_run_logs_days: float = Field(
+        90.0, ge=0, description="after which Dagster forgets what runs have logged; 0: never"
     )
     end_of_night: str = Field(
         "end_of_night", description="a file of this name in a night's folder: all has arrived"
@@ -463,24 +469,11 @@ class Settings(BaseSettings):
     @cached_property
     def instruments(self) -> dict[str, InstrumentProfile]:
         """The instrument profiles by name."""
-        return load_instruments()
+        return load_instruments(self.instruments_file)
 
     def profile(self, camera: str, utc: datetime) -> InstrumentProfile:
         """Return the profile of `camera` at `utc` (UnknownInstrumentError if there is none)."""
         return select_profile(self.instruments, camera, utc, self.instrument)
-
-
-def load_instruments() -> dict[str, InstrumentProfile]:
-    """Read the instrument profiles that come with the package."""
-    text = resources.files("roboao_assets.storage").joinpath("instruments.toml").read_text()
-    profiles = {}
-    for name, table in tomllib.loads(text).items():
-        filters = {f["name"]: FilterProfile(**f) for f in table.pop("filters")}
-        for key in ("valid_from", "valid_until"):
-            if key in table:
-                table[key] = table[key].astimezone(UTC)
-        profiles[name] = InstrumentProfile(name=name, filters=filters, **table)
-    return profiles
 
 
 def load_settings(**overrides: Any) -> Settings:

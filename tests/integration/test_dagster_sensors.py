@@ -108,6 +108,7 @@ def test_all_sensors_run_by_default(archive):
         "psf_library_changes",
         "requests",
         "products_on_disk",
+        "old_run_logs",
     }
     assert {s.default_status for s in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
 

@@ -14,7 +14,7 @@ from PIL import Image
 from roboao_assets.pipelines import picture_style, previews
 from roboao_assets.pipelines.sky_picture import round_length
 from roboao_assets.science.errors import ScienceError
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 SCALE_ARCSEC = 0.02
 TITLE_PX = 36

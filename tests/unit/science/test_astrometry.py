@@ -6,7 +6,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from roboao_assets.science.astrometry import pointing_wcs
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 
 @pytest.mark.parametrize("east_is_left", [True, False])

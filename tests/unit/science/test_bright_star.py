@@ -15,7 +15,7 @@ from roboao_assets.science.errors import NotEnoughFramesError
 from roboao_assets.science.frame_averages import FrameAverager
 from roboao_assets.science.frame_calibration import FrameCalibration, build_calibration
 from roboao_assets.science.stack_flags import FLAG_MEANINGS, StackFlag
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 PROFILE = replace(
     load_instruments()["KPNO_2.1m"], guide_box_px=64, edge_px=30, background_sigma_px=30.0

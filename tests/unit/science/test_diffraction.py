@@ -15,7 +15,7 @@ from roboao_assets.science.diffraction import (
 )
 from roboao_assets.science.errors import UnknownInstrumentError
 from roboao_assets.science.instrument import FilterProfile
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 PROFILES = load_instruments()
 KPNO = PROFILES["KPNO_2.1m"]

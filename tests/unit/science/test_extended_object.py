@@ -15,7 +15,7 @@ from roboao_assets.science.extended_object import (
 )
 from roboao_assets.science.frame_averages import FrameAverager
 from roboao_assets.science.frame_calibration import FrameCalibration
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 PROFILE = load_instruments()["KPNO_2.1m"]
 SIDE, RADIUS, X, Y = 160, 18, 83, 77

@@ -12,7 +12,7 @@ from roboao_assets.science.errors import NotEnoughFramesError
 from roboao_assets.science.faint_star import FaintStarOptions, stack_faint_star
 from roboao_assets.science.frame_averages import FrameAverager
 from roboao_assets.science.frame_calibration import FrameCalibration
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 PROFILE = replace(load_instruments()["KPNO_2.1m"])
 SIDE = 192

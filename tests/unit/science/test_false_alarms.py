@@ -17,7 +17,7 @@ from roboao_assets.science.high_contrast import (
     reference_rows,
     snr_map,
 )
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 FWHM_PX = 4.1
 SEEDS = 50

@@ -28,7 +28,7 @@ from roboao_assets.science.high_contrast import (
     subtract_reference_pca,
 )
 from roboao_assets.science.instrument import InstrumentProfile
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 SCALE_ARCSEC = 0.0175797
 

@@ -27,7 +27,7 @@ from roboao_assets.science.high_contrast import (
 )
 from roboao_assets.science.reference_choice import correlate_frames
 from roboao_assets.science.star_fit import fit_star
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 pytestmark = pytest.mark.real_data
 

@@ -16,7 +16,7 @@ from roboao_assets.science.seeing import (
     reduce_to_standard,
     summarise_seeing,
 )
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 KPNO = load_instruments()["KPNO_2.1m"]
 SCALE = KPNO.plate_scale_arcsec

@@ -11,7 +11,7 @@ from roboao_assets.science.high_contrast import prepare_psf, prepare_short_stack
 from roboao_assets.science.psf_preparation import PREPARATION_MARGIN_PX
 from roboao_assets.science.short_stacks import MIN_FRAMES, stack_in_groups
 from roboao_assets.science.star_stack import drizzle_on_star
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 PROFILE = replace(load_instruments()["KPNO_2.1m"], drizzle_scale=2)
 SHAPE = (90, 120)

@@ -18,7 +18,7 @@ from roboao_assets.science.diffraction import (
 from roboao_assets.science.errors import FitFailedError, NoStarError, UnknownInstrumentError
 from roboao_assets.science.instrument import FilterProfile
 from roboao_assets.science.strehl import measure_strehl
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 
 PROFILES = load_instruments()
 # The factor the aperture gives, so that truth and measurement share it exactly.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 from simulator.adaptive_optics import (
     Correction,
     fixed_aberrations_nm,

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from roboao_assets.storage.instruments import load_instruments
 from roboao_assets.storage.raw_frames import read_frames
 from roboao_assets.storage.raw_header import parse_facts, read_header
 from roboao_assets.storage.raw_night import read_night
-from roboao_assets.storage.settings import load_instruments
 from simulator import simulate_night
 from simulator.detector import Camera
 from simulator.exposure import Exposure

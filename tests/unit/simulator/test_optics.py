@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 from simulator.optics import PATCH_STEP_PX, Optics, peak_of
 
 KPNO = load_instruments()["KPNO_2.1m"]

@@ -8,7 +8,7 @@ import pytest
 
 from roboao_assets.science.refraction import refraction_matrix
 from roboao_assets.science.sky_catalogue import project
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 from roboao_assets.storage.sky_catalogues import read_sky_catalogue
 from roboao_assets.storage.tables import ecsv_text
 from simulator.headers import Pointing

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roboao_assets.storage.settings import load_instruments
+from roboao_assets.storage.instruments import load_instruments
 from simulator.targets import Companion, electrons_per_frame, plan_targets
 
 PROFILES = load_instruments()

@@ -8,10 +8,10 @@ from astropy.io import fits
 
 from roboao_assets.science.errors import RawDataError, UnknownInstrumentError
 from roboao_assets.storage.cube_import import CubeTarget, import_cube
+from roboao_assets.storage.instruments import load_instruments
 from roboao_assets.storage.raw_frames import read_frames
 from roboao_assets.storage.raw_header import parse_facts, read_header
 from roboao_assets.storage.raw_night import read_night
-from roboao_assets.storage.settings import load_instruments
 
 UTC_START = datetime(2012, 7, 1, 5, 1, 2, 345678, tzinfo=UTC)
 TARGET = CubeTarget(

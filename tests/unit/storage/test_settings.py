@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from roboao_assets.science.errors import SettingsError, UnknownInstrumentError
-from roboao_assets.storage.settings import load_instruments, load_settings
+from roboao_assets.storage.instruments import load_instruments
+from roboao_assets.storage.settings import load_settings
 
 
 @pytest.fixture(autouse=True)
