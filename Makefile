@@ -64,9 +64,9 @@ lint: venv-dev ## style, types of the interfaces, who may know whom
 
 lock: venv-dev ## resolve the lock files anew
 	$(BIN)/python -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe \
-	  --no-emit-index-url --no-header --extra build --output-file requirements.lock pyproject.toml
+	  --no-emit-index-url --no-emit-find-links --no-header --extra build --output-file requirements.lock pyproject.toml
 	$(BIN)/python -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe \
-	  --no-emit-index-url --no-header --extra build --extra dev --constraint requirements.lock \
+	  --no-emit-index-url --no-emit-find-links --no-header --extra build --extra dev --constraint requirements.lock \
 	  --output-file requirements-dev.lock pyproject.toml
 
 sanitize: venv-dev ## the kernels' tests with address and undefined-behaviour sanitizers

@@ -24,7 +24,15 @@ ADMIN_PAGES = (
     "/administration/log",
 )
 # What strangers need to log in, and to read the page on which they do.
-PUBLIC_ROUTES = ("/login", "/login/oauth", "/logout", "/theme", "/favicon.ico")
+PUBLIC_ROUTES = (
+    "/login",
+    "/login/oauth",
+    "/logout",
+    "/theme",
+    "/favicon.ico",
+    # It answers with whether the visitor administrates, and with nothing else.
+    "/authorised/dagster",
+)
 # Handlers that ask again whose picture, file or comment it is, or search as their visitor may;
 # scripts and styles of Panel and bokeh.
 _USER_ROUTES = (

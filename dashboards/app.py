@@ -18,6 +18,7 @@ from dashboards.administration_actions import Administration, AdministrationHand
 from dashboards.administration_markup import ACTION_URL
 from dashboards.administration_pages import AdministrationPages
 from dashboards.answers import Answers
+from dashboards.authorised import AUTHORISED_URL, AuthorisedHandler
 from dashboards.comments import COMMENT_URL, CommentDesk, CommentHandler
 from dashboards.download_tokens import DownloadTokens
 from dashboards.downloads import Downloads, EndTokensHandler, ScriptHandler
@@ -214,6 +215,7 @@ def _routes(site: _Site) -> tuple[dict[str, Callable[[], Any]], list[tuple[Any, 
         (COMMENT_URL, CommentHandler, forms | {"work": comments.perform}),
         (ACTION_URL, AdministrationHandler, forms | {"work": administration.perform}),
         (LOGIN_URL, LoginHandler, login),
+        (AUTHORISED_URL, AuthorisedHandler, {"access": access}),
         (LOGOUT_URL, LogoutHandler, {"sessions": sessions}),
         (THEME_URL, ThemeHandler, {"cookie_options": sessions.cookie_options()}),
     ]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import requests
-from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
+from dagster_graphql import DagsterGraphQLClientError
 
 from roboao_assets.automation.jobs import CALIBRATION_ASSETS, REDUCTION_STEP, step_config
 from roboao_assets.automation.tags import (
@@ -17,6 +17,7 @@ from roboao_assets.automation.tags import (
     range_tags,
 )
 from roboao_assets.orchestration.resources import CodeLocation
+from roboao_assets.orchestration.webserver import webserver_client
 from roboao_assets.pipelines.redo import with_dependents
 from roboao_assets.science.errors import ArchiveError
 
@@ -100,7 +101,6 @@ def launch_backfill(
     stages: Iterable[str] = (),
     force: bool = False,
     new_code: bool = False,
-    host: str = "localhost",
 ) -> Backfill:
     """Put a run for each of `nights` into the queue of the deployment that is running.
 
@@ -114,7 +114,6 @@ def launch_backfill(
         whole night is gone through, from its masters to its summaries.
     force, new_code : bool
         See `StageConfig`; for all runs of the backfill.
-    host : str
 
     Raises
     ------
@@ -124,10 +123,9 @@ def launch_backfill(
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     selected = sorted(with_dependents(stages))
     done: list[str] = []
+    url = location.settings.resolved_dagster_webserver
     try:
-        client = DagsterGraphQLClient(
-            host, port_number=location.settings.dagster_port, timeout=_TIMEOUT_S
-        )
+        client = webserver_client(url, timeout_s=_TIMEOUT_S)
         for night in nights:
             tags = backfill_tags(night, name, force=force, new_code=new_code)
             ends = range_tags(location, night)
@@ -147,9 +145,9 @@ def launch_backfill(
             done.append(night)
     except (DagsterGraphQLClientError, requests.exceptions.RequestException, OSError) as error:
         raise BackfillError(
-            f"the Dagster webserver at {host}:{location.settings.dagster_port} did not take the "
-            f"run of {nights[len(done)]} ({_in_short(error)}); {len(done)} nights are in the "
-            f"queue. Start it (roboao serve), or set dagster_port to its port"
+            f"the Dagster webserver at {url} did not take the run of {nights[len(done)]} "
+            f"({_in_short(error)}); {len(done)} nights are in the queue. Start it (roboao serve), "
+            f"or set dagster_port or dagster_webserver to where it is"
         ) from error
     return Backfill(name=name, nights=tuple(done))
 

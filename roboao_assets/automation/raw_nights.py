@@ -71,7 +71,7 @@ def build_raw_nights_sensor(location: CodeLocation, jobs: ArchiveJobs) -> dg.Sen
         if update_manifest(path, found) != location.partitions.manifest:
             origin = context.code_location_origin
             name = origin.location_name if origin else "roboao_assets"
-            answer = ask_for_reload(name, settings.dagster_port)
+            answer = ask_for_reload(name, settings.resolved_dagster_webserver)
             if answer.done:
                 reason = "new nights or observations: the code location was reloaded"
                 return dg.SensorResult(skip_reason=reason, cursor=cursor.dump(scans))

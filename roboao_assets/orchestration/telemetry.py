@@ -6,8 +6,6 @@ why. Nothing is made by looking: neither an archive nor a Dagster instance.
 
 import logging
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from dagster import DagsterRunStatus
 from roboao_assets.orchestration.home import dagster_home
 from roboao_assets.orchestration.readiness import why_disk_full, why_napping
 from roboao_assets.orchestration.run_process import NIGHT_TAG
+from roboao_assets.orchestration.webserver import webserver_answers
 from roboao_assets.pipelines.telemetry import (
     CatalogueState,
     DiskSpace,
@@ -38,7 +37,6 @@ _Part = TypeVar("_Part")
 _RUNNING = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 # Every thread of Dagster's daemon reports each half minute.
 _SILENT_S = 120.0
-_WEBSERVER_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +139,7 @@ class _Gathering:
 def gather_telemetry(settings: Settings) -> Telemetry:
     """Gather everything; what cannot be read is None and has its sentence in `problems`."""
     parts = _Gathering()
+    webserver = settings.resolved_dagster_webserver
     return Telemetry(
         gathered_at=datetime.now(UTC),
         disks=parts.part("disks", lambda: gather_disks(settings)),
@@ -148,7 +147,7 @@ def gather_telemetry(settings: Settings) -> Telemetry:
         host=parts.part("host", gather_host),
         catalogue=parts.part("catalogue", lambda: _catalogue(settings)),
         dagster=parts.part("dagster", lambda: _dagster(settings)),
-        webserver_alive=parts.part("webserver", lambda: webserver_answers(settings.dagster_port)),
+        webserver_alive=parts.part("webserver", lambda: webserver_answers(webserver)),
         napping=parts.part("nap", lambda: why_napping(settings)),
         disk_full=parts.part("space", lambda: why_disk_full(settings)),
         problems=parts.problems,
@@ -199,14 +198,3 @@ def _since(record: dg.RunRecord) -> datetime:
     if record.start_time is not None:
         return datetime.fromtimestamp(record.start_time, UTC)
     return record.create_timestamp.replace(tzinfo=record.create_timestamp.tzinfo or UTC)
-
-
-def webserver_answers(port: int) -> bool:
-    """Whether Dagster's webserver answers on this machine's `port`."""
-    try:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{port}/server_info", timeout=_WEBSERVER_TIMEOUT_S
-        ) as reply:
-            return reply.status == 200
-    except (urllib.error.URLError, OSError, ValueError):
-        return False

@@ -351,6 +351,12 @@ class Settings(BaseSettings):
     )
     settle_s: float = Field(20.0, ge=0, description="raw files younger than this still arrive")
     dagster_port: int = Field(3000, ge=1, le=65535)
+    dagster_webserver: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="where the archive itself asks Dagster's webserver, with its --path-prefix; "
+        "empty: dagster_port of this machine",
+    )
     dagster_url: str = Field(
         "", description="Dagster's pages as readers reach them; empty: dagster_port of this machine"
     )
@@ -455,6 +461,11 @@ class Settings(BaseSettings):
     def resolved_catalogue_url(self) -> str:
         """`catalogue_url`, or the SQLite catalogue in the archive."""
         return self.catalogue_url or f"sqlite:///{self.archive_root.absolute()}/catalogue.sqlite"
+
+    @cached_property
+    def resolved_dagster_webserver(self) -> str:
+        """`dagster_webserver` without a slash at its end, or `dagster_port` of this machine."""
+        return self.dagster_webserver.rstrip("/") or f"http://127.0.0.1:{self.dagster_port}"
 
     @cached_property
     def resolved_dagster_url(self) -> str:

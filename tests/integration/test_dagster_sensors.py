@@ -116,8 +116,8 @@ def test_all_sensors_run_by_default(archive):
 def test_a_new_night_asks_for_a_reload_and_is_calibrated_after_it(archive, instance, monkeypatch):
     asked = []
 
-    def reload(name, port):
-        asked.append((name, port))
+    def reload(name, url):
+        asked.append((name, url))
         return ReloadAnswer(done=True)
 
     monkeypatch.setattr(raw_nights, "ask_for_reload", reload)
