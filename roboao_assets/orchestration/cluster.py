@@ -17,6 +17,7 @@ import dagster as dg
 import dask
 from distributed import Client
 
+from roboao_assets.orchestration.observation_task import describe_process
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.science.errors import ArchiveError
 from roboao_assets.storage.settings import Settings
@@ -149,11 +150,28 @@ def check_cluster(client: Client) -> None:
                 f"the Dask {name} cannot run the archive's tasks: {answer}; install "
                 f"roboao-archive in its environment"
             )
-        if answer["code_versions"] != CODE_VERSIONS:
+        different = _differences(answer)
+        if different:
             raise ClusterError(
                 f"the Dask {name} (host {answer['host']}) has another version of roboao-archive "
-                f"than this run; update it and start it again"
+                f"than this run ({different}); update it and start it again"
             )
+
+
+def _differences(answer: dict[str, Any]) -> str:
+    """Return in words what a process has other than this one; empty if nothing."""
+    own = describe_process()
+    if answer.get("version") != own["version"]:
+        return f"{answer.get('version')} there, {own['version']} here"
+    stages = [
+        stage
+        for stage in CODE_VERSIONS.keys() | answer["code_versions"].keys()
+        if CODE_VERSIONS.get(stage) != answer["code_versions"].get(stage)
+    ]
+    if stages:
+        return f"other code of {', '.join(sorted(stages))}"
+    settings = set(own["settings"]) ^ set(answer.get("settings", ()))
+    return f"settings of one alone: {', '.join(sorted(settings))}" if settings else ""
 
 
 def _within(call: Any, *args: Any) -> Any:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from distributed import get_worker
 
+from roboao_assets import __version__
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.storage.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,5 +129,12 @@ def describe_worker() -> dict[str, object]:
 
 
 def describe_process() -> dict[str, object]:
-    """Code versions of this process, and where it is."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "code_versions": CODE_VERSIONS}
+    """What this process would make products with, and where it is."""
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "version": __version__,
+        "code_versions": CODE_VERSIONS,
+        # A task brings its settings: a worker must know each of them.
+        "settings": sorted(Settings.model_fields),
+    }

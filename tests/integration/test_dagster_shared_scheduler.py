@@ -137,6 +137,29 @@ def test_a_scheduler_without_our_package_is_refused_in_a_moment(start_scheduler,
         pass
 
 
+# What a process of another version of the package differs by.
+OTHERS = {
+    "roboao_assets.__version__ = '0.0.9'": r"0\.0\.9 there, .* here",
+    "from roboao_assets.pipelines.freshness import CODE_VERSIONS as v; "
+    "v['bright_star_stack'] = 'older'": "other code of bright_star_stack",
+    "from roboao_assets.storage.settings import Settings as s; "
+    "del s.__pydantic_fields__['nap']": "settings of one alone: nap",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("change", "difference"), OTHERS.items(), ids=("version", "code", "keys"))
+def test_another_version_of_our_package_is_refused(start_scheduler, tmp_path, change, difference):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "sitecustomize.py").write_text(f"import roboao_assets\n{change}\n")
+    address = start_scheduler({**os.environ, "PYTHONPATH": str(elsewhere)})
+    cluster = ObservationCluster(Settings(archive_root=tmp_path, dask_scheduler=address))
+    expected = f"another version of roboao-archive than this run .{difference}.; update it"
+    with pytest.raises(ClusterError, match=expected), cluster.connect(1):
+        pass
+
+
 def test_an_address_without_scheduler(tmp_path, monkeypatch):
     monkeypatch.setattr("roboao_assets.orchestration.cluster.CONNECT_TIMEOUT_S", 2)
     settings = Settings(archive_root=tmp_path, dask_scheduler="tcp://127.0.0.1:9")
