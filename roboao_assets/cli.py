@@ -8,6 +8,7 @@ from roboao_assets import __version__
 from roboao_assets.commands import (
     astrometry,
     backfills,
+    backups,
     explain,
     library,
     nights,
@@ -27,7 +28,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The Robo-AO archive. Settings come from ROBOAO_* variables and roboao.toml.",
 )
-for group in (raw, nights, backfills, obscore, operation, explain, telemetry, recovery, truth):
+_GROUPS = (
+    *(raw, nights, backfills, obscore, operation, explain),
+    *(telemetry, recovery, backups, truth),
+)
+for group in _GROUPS:
     app.add_typer(group.app)
 app.add_typer(library.app, name="psf-library")
 app.add_typer(operation.calib_app, name="calib")

@@ -12,6 +12,18 @@ from roboao_assets.storage.catalogue.query import Cone
 
 OBJECTS, NIGHTS, USERS = "objects", "aux", "users"
 REQUESTS, HISTORY, COMMENTS = "requests", "history", "comments"
+# All that holds documents of the archive; claims are of the moment.
+COLLECTIONS = (OBJECTS, NIGHTS, USERS, REQUESTS, HISTORY, COMMENTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRow:
+    """An image as a home keeps it."""
+
+    key: str
+    night: str
+    observation: str | None
+    png: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +77,22 @@ class DocumentHome(ABC):
     @abstractmethod
     def image_keys(self, *, night: str | None = None, observation: str | None = None) -> list[str]:
         """Return the keys of the images of a night or observation (or all), in order."""
+
+    @abstractmethod
+    def documents_after(self, collection: str, after: str, limit: int) -> list[dict[str, Any]]:
+        """Return the next `limit` documents of a collection by `_id`, as they stand there."""
+
+    @abstractmethod
+    def images_after(self, after: str, limit: int) -> list[ImageRow]:
+        """Return the next `limit` images by key."""
+
+    @abstractmethod
+    def enter_documents(self, collection: str, documents: Sequence[dict[str, Any]]) -> None:
+        """Enter documents of a backup; CatalogueError if one is there already."""
+
+    @abstractmethod
+    def enter_images(self, rows: Sequence[ImageRow]) -> None:
+        """Enter images of a backup; one that is there is replaced."""
 
     @property
     @abstractmethod

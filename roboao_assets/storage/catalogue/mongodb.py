@@ -27,6 +27,7 @@ from roboao_assets.storage.catalogue.base import (
     HISTORY,
     NIGHTS,
     OBJECTS,
+    ImageRow,
     NightSummary,
 )
 from roboao_assets.storage.catalogue.change import Change
@@ -255,6 +256,19 @@ class MongoCatalogue(Catalogue):
             cursor = self._collection(collection).find({}).sort("_id", ASCENDING)
             return [self._loaded(document) for document in cursor]
 
+    def documents_after(self, collection: str, after: str, limit: int) -> list[dict[str, Any]]:
+        """Return the next `limit` documents of a collection by `_id`, as they stand there."""
+        with self._translated("reading documents"):
+            found = self._collection(collection).find({"_id": {"$gt": after}})
+            cursor = found.sort("_id", ASCENDING).limit(limit)
+            return [self._loaded(document) for document in cursor]
+
+    def enter_documents(self, collection: str, documents: Sequence[dict[str, Any]]) -> None:
+        """Enter documents of a backup; CatalogueError if one is there already."""
+        self._check_writable()
+        with self._translated("entering documents"):
+            self._collection(collection).insert_many([self._stored(d) for d in documents])
+
     def _update(
         self,
         collection: str,
@@ -449,6 +463,26 @@ class MongoCatalogue(Catalogue):
             self._upserting(
                 lambda: self._collection(IMAGES).replace_one({"_id": key}, image, upsert=True)
             )
+
+    def images_after(self, after: str, limit: int) -> list[ImageRow]:
+        """Return the next `limit` images by key."""
+        with self._translated("reading images"):
+            found = self._collection(IMAGES).find({"_id": {"$gt": after}})
+            return [
+                ImageRow(
+                    key=image["_id"],
+                    night=image["night"],
+                    observation=image.get("observation"),
+                    png=bytes(image["png"]),
+                )
+                for image in found.sort("_id", ASCENDING).limit(limit)
+            ]
+
+    def enter_images(self, rows: Sequence[ImageRow]) -> None:
+        """Enter images of a backup; one that is there is replaced."""
+        self._check_writable()
+        for row in rows:
+            self._put_image(row.key, row.png, row.night, row.observation)
 
     def image(self, key: str) -> bytes | None:
         """Return the image of a key, None if there is none."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
-from roboao_assets.storage.catalogue.base import NightSummary
+from roboao_assets.storage.catalogue.base import ImageRow, NightSummary
 from roboao_assets.storage.catalogue.change import Change
 from roboao_assets.storage.catalogue.conditions import Condition
 from roboao_assets.storage.catalogue.documents import BULK_PATHS
@@ -217,6 +217,22 @@ class SqliteCatalogue(Catalogue):
             rows = connection.execute(f"SELECT document FROM {collection} ORDER BY id").fetchall()
         return [from_json(text) for (text,) in rows]
 
+    def documents_after(self, collection: str, after: str, limit: int) -> list[dict[str, Any]]:
+        """Return the next `limit` documents of a collection by `_id`, as they stand there."""
+        with self._reading("reading documents") as connection:
+            rows = connection.execute(
+                f"SELECT document FROM {collection} WHERE id > ? ORDER BY id LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [from_json(text) for (text,) in rows]
+
+    def enter_documents(self, collection: str, documents: Sequence[dict[str, Any]]) -> None:
+        """Enter documents of a backup; CatalogueError if one is there already."""
+        self._check_writable()
+        rows = [(document["_id"], to_json(document)) for document in documents]
+        with self._writing("entering documents") as connection:
+            connection.executemany(f"INSERT INTO {collection} (id, document) VALUES (?, ?)", rows)
+
     def _update(
         self,
         collection: str,
@@ -382,6 +398,27 @@ class SqliteCatalogue(Catalogue):
                 "INSERT OR REPLACE INTO images (key, night, observation, last_modified, png) "
                 "VALUES (?, ?, ?, ?, ?)",
                 (key, night, observation, date_text(now_utc()), png),
+            )
+
+    def images_after(self, after: str, limit: int) -> list[ImageRow]:
+        """Return the next `limit` images by key."""
+        with self._reading("reading images") as connection:
+            rows = connection.execute(
+                "SELECT key, night, observation, png FROM images "
+                "WHERE key > ? ORDER BY key LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [ImageRow(key=k, night=n, observation=o, png=png) for k, n, o, png in rows]
+
+    def enter_images(self, rows: Sequence[ImageRow]) -> None:
+        """Enter images of a backup; one that is there is replaced."""
+        self._check_writable()
+        now = date_text(now_utc())
+        with self._writing("keeping images") as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO images (key, night, observation, last_modified, png) "
+                "VALUES (?, ?, ?, ?, ?)",
+                [(row.key, row.night, row.observation, now, row.png) for row in rows],
             )
 
     def image(self, key: str) -> bytes | None:
