@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from roboao_assets.commands.terminal import console, stop
+from roboao_assets.commands.terminal import console
 from roboao_assets.storage.settings import load_settings
 
 app = typer.Typer()
@@ -84,8 +84,6 @@ def restore(
         console.print(f"{file} is whole: {told}", soft_wrap=True, markup=False)
         return
     settings = load_settings()
-    if not file.is_file():
-        stop(f"there is no backup {file}")
     with open_catalogue(settings.resolved_catalogue_url) as catalogue:
         home = dagster_home(settings) if dagster else None
         done = restore_backup(file, catalogue, ArchivePaths(settings.archive_root), home)

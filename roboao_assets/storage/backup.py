@@ -95,7 +95,7 @@ def write_backup(
     Raises
     ------
     BackupError
-        The disk is full or the folder cannot be written.
+        The disk is full, the folder cannot be written, or a database of Dagster's cannot be read.
     CatalogueError
         The catalogue cannot be read.
     """
@@ -118,7 +118,7 @@ def write_backup(
                 tell(f"dagster/{name}")
                 writer.add_file(f"dagster/{name}", file)
             writer.add_bytes(MANIFEST, _manifest_text(contents), listed=False)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise BackupError(
             f"the backup {path} could not be written ({error}); nothing of it was left. Make room, "
             f"or name a folder that can be written"
@@ -298,11 +298,11 @@ def check_backup(path: Path) -> Contents:
 @contextmanager
 def read_members(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
     """Yield the members of a backup, to be read one after the other."""
+    if not path.is_file():
+        raise BackupError(f"there is no backup file {path}")
     try:
         with tarfile.open(path, "r|gz") as tar:
             yield ((m.name, file) for m in tar if (file := tar.extractfile(m)) is not None)
-    except FileNotFoundError as error:
-        raise BackupError(f"there is no backup {path}") from error
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise BackupError(
             f"the backup {path} is damaged or cut short, or is none ({error}); take another one"

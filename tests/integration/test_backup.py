@@ -341,4 +341,7 @@ def test_the_commands(tmp_path):
     assert "restored: 12 objects, 1 aux, 1 users" in done.stdout, done.stderr
     told = json.loads(roboao("status", "--json").stdout)
     assert told["catalogue"]["observations"] == 12
-    assert roboao("restore", "nothing.tar.gz").returncode == 2
+    for nothing in ("nothing.tar.gz", "safe"):
+        refused = roboao("restore", nothing)
+        assert refused.returncode == 2
+        assert f"there is no backup file {nothing}" in refused.stderr
