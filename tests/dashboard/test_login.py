@@ -341,6 +341,14 @@ def test_scripts_and_the_library_page(clients, visitor):
         assert status in (403, 404, 405)
 
 
+@pytest.mark.parametrize("visitor", ["stranger", "admin"])
+def test_no_answer_may_be_framed_or_guessed_at(clients, visitor):
+    for path in ("/", "/login", "/trends", "/image?key=nothing", "/file?x", "/nowhere"):
+        _, headers, _ = clients[visitor].ask(path)
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"], path
+        assert headers["X-Content-Type-Options"] == "nosniff", path
+
+
 def test_the_nights_are_counted_of_what_is_seen(url):
     with open_catalogue(url, read_only=True) as catalogue:
         counts = {
