@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from roboao_assets.commands.terminal import console, print_plain
+from roboao_assets.commands.terminal import console, counted, print_plain
 from roboao_assets.storage.settings import load_settings
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def _lines(telemetry: "Telemetry") -> list[tuple[str, str]]:
     if telemetry.dagster is not None:
         queued = telemetry.dagster.queued
         by_job = ", ".join(f"{count} {job}" for job, count in sorted(queued.items()))
-        lines.append(("queued", f"{sum(queued.values())} runs" + (f": {by_job}" if by_job else "")))
+        waiting = counted(sum(queued.values()), "run")
+        lines.append(("queued", waiting + (f": {by_job}" if by_job else "")))
         lines.append(("running", _running(telemetry)))
     lines += _catalogue_lines(telemetry)
     if telemetry.host is not None:
@@ -112,7 +113,7 @@ def _running(telemetry: "Telemetry") -> str:
         for run in runs[:_SHOWN_RUNS]
     ]
     more = f" and {len(runs) - _SHOWN_RUNS} more" if len(runs) > _SHOWN_RUNS else ""
-    return f"{len(runs)} runs" + (f": {', '.join(shown)}{more}" if shown else "")
+    return counted(len(runs), "run") + (f": {', '.join(shown)}{more}" if shown else "")
 
 
 def _catalogue_lines(telemetry: "Telemetry") -> list[tuple[str, str]]:
@@ -123,16 +124,16 @@ def _catalogue_lines(telemetry: "Telemetry") -> list[tuple[str, str]]:
     lines = [
         (
             "archive",
-            f"{state.nights} nights, {state.observations} observations, {state.reduced} reduced; "
-            f"failed: {failed or 'none'}; {state.requests_waiting} requests wait",
+            f"{counted(state.nights, 'night')}, {counted(state.observations, 'observation')}, "
+            f"{state.reduced} reduced; failed: {failed or 'none'}; "
+            f"{counted(state.requests_waiting, 'request')} waiting",
         )
     ]
     if state.unprocessed:
         nights = ", ".join(state.unprocessed[:_SHOWN_NIGHTS])
         more = ", ..." if len(state.unprocessed) > _SHOWN_NIGHTS else ""
-        lines.append(
-            ("to do", f"{len(state.unprocessed)} nights with raw data, oldest {nights}{more}")
-        )
+        to_do = counted(len(state.unprocessed), "night")
+        lines.append(("to do", f"{to_do} with raw data, oldest {nights}{more}"))
     age = state.product_age
     if age is not None:
         lines.append(
@@ -147,6 +148,8 @@ def _catalogue_lines(telemetry: "Telemetry") -> list[tuple[str, str]]:
 
 def duration(seconds: float) -> str:
     """Return a time span as a person says it."""
+    # Two clocks, or a look that took a moment: what has only just begun began no later than now.
+    seconds = max(seconds, 0.0)
     for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -54,6 +54,11 @@ def print_plain(text: str) -> None:
     console.out(text, highlight=False)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and what it counts: `1 run`, `2 runs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def show_figure(value: float | None, form: str) -> str:
     """Return a number as text, "-" where there is none."""
     return "-" if value is None or math.isnan(value) else format(value, form)

@@ -155,7 +155,7 @@ def test_runs_and_daemon(settings):
     with console.capture() as said:
         print_telemetry(telemetry)
     assert "silent for 10 min" in said.get()
-    assert f"1 runs: calibrate_night {NIGHTS[0]} for" in said.get()
+    assert f"1 run: calibrate_night {NIGHTS[0]} for" in said.get()
     assert json.loads(as_json(telemetry))["dagster"]["running"][0]["night"] == NIGHTS[0]
 
 
