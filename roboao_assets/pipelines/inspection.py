@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from roboao_assets.pipelines.redo import RECORD_OF_STAGE
-from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, product, skip_reason
+from roboao_assets.storage.catalogue import (
+    Catalogue,
+    ObservationQuery,
+    product,
+    psf_candidate_key,
+    skip_reason,
+)
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.product_files import is_intact
 
@@ -36,10 +42,18 @@ class BrokenProduct:
 
 def inspect_night(catalogue: Catalogue, paths: ArchivePaths, night: str) -> Iterator[BrokenProduct]:
     """Yield the products of a night whose files are gone or were changed; one a stage."""
+    of_night = catalogue.night(night) or {}
+    candidates = of_night.get("psf_lib") or {}
     query = ObservationQuery(nights=(night,), summary_only=True)
     for document in catalogue.find_observations(query):
-        yield from _broken(paths, document["_id"], _observation_records(document))
-    yield from _broken(paths, night, _night_records(catalogue.night(night) or {}))
+        name = document["_id"]
+        records = {
+            **_observation_records(document),
+            "psf_candidate": candidates.get(psf_candidate_key(name)) or {},
+            "distribution_package": _package_record(document),
+        }
+        yield from _broken(paths, name, iter(records.items()))
+    yield from _broken(paths, night, _night_records(of_night))
 
 
 def _broken(
@@ -55,11 +69,22 @@ def _broken(
                 yield BrokenProduct(subject=subject, stage=stage, reason=reason)
 
 
-def _observation_records(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for stage, name in RECORD_OF_STAGE.items():
+def _observation_records(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {
+        stage: product(document, name)
+        for stage, name in RECORD_OF_STAGE.items()
         # What is no longer made stays as it is, also if somebody removes it.
-        if not skip_reason(product(document, name.removesuffix(".contrast"))):
-            yield stage, product(document, name)
+        if not skip_reason(product(document, name.removesuffix(".contrast")))
+    }
+
+
+def _package_record(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The package that is handed out, as the records of other products have their files."""
+    record = document.get("distributed") or {}
+    if record.get("status") is not True:
+        return {}
+    identity = [record.get(key) for key in ("size_bytes", "mtime_ns", "sha256")]
+    return {"products": [[name, *identity] for name in record.get("location") or ()]}
 
 
 def _night_records(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -8,6 +8,7 @@ from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.redo import BY_ARCHIVE
 from roboao_assets.pipelines.retrying import is_transient, next_attempt
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
+from roboao_assets.storage.catalogue import AskedStage
 from roboao_assets.storage.settings import Settings
 
 _NightWork = Callable[..., StageOutcome]
@@ -68,12 +69,22 @@ def report_night(settings: Settings, night: str, *, force: bool = False) -> Stag
 def _run(stage: str, work: _NightWork, settings: Settings, night: str, force: bool) -> StageOutcome:
     def open_and_work() -> StageOutcome:
         with open_workspace(settings) as ws:
+            asked = _asked(ws, stage, night)
             outcome = run_stage(stage, lambda: work(ws, night, force=force))
+            # A wish for the product anew is not met by a run that found it as it should be.
+            if asked is not None and (force or not asked.force):
+                ended = f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status
+                ws.catalogue.requests.finish(night, asked, ended)
             if not outcome.succeeded:
                 _record(ws, stage, night, outcome)
         return outcome
 
     return run_stage(stage, open_and_work)
+
+
+def _asked(ws: Workspace, stage: str, night: str) -> AskedStage | None:
+    request = ws.catalogue.requests.of(night)
+    return request.stages.get(stage) if request else None
 
 
 def _record(ws: Workspace, stage: str, night: str, outcome: StageOutcome) -> None:

@@ -24,6 +24,7 @@ from roboao_assets.pipelines import observation as observation_module
 from roboao_assets.pipelines.calibration_copy import copy_calibration
 from roboao_assets.pipelines.failures import night_failures
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
+from roboao_assets.pipelines.inspection import inspect_night
 from roboao_assets.pipelines.observation import OBSERVATION_STAGES, reduce_observation
 from roboao_assets.pipelines.rebuilding import rebuild_catalogue, refresh_records
 from roboao_assets.pipelines.redo import READS, RECORD_OF_STAGE, STAGE_OF_PRODUCT, with_dependents
@@ -275,6 +276,9 @@ def test_a_night_without_darks_waits_and_can_be_lent_masters(
     assert set(catalogue.requests.of(OTHER).stages) == {stage for stage in ended}
     ended = prepare(settings, OTHER)
     assert ended["master_darks"].status == "unchanged"
+    # What was asked for was tried: it is not asked for for ever.
+    assert catalogue.requests.of(OTHER) is None
+    assert {e.action for e in catalogue.actions.newest(OTHER)} >= {f"made {s}" for s in ended}
     assert ended["master_flats"].reason == f"Copied from {NIGHT}"
     name = small_observations[0].replace(NIGHT, OTHER)
     assert reduce(settings, name, OTHER)["bright_star_stack"].succeeded
@@ -291,6 +295,27 @@ def test_a_night_without_darks_waits_and_can_be_lent_masters(
     ended = prepare(settings, OTHER)
     assert ended["master_darks"].status == "done"
     assert catalogue.night(OTHER)["calib"]["copied_from"] is None
+
+
+def test_a_wish_for_masters_anew_is_met_by_a_run_that_makes_them_anew(settings, catalogue):
+    catalogue.requests.ask(NIGHT, NIGHT, ["master_darks"], by="ann", why="a test", force=True)
+    assert stages.make_master_darks(settings, NIGHT).status == "unchanged"
+    assert catalogue.requests.of(NIGHT) is not None
+    assert stages.make_master_darks(settings, NIGHT, force=True).status == "done"
+    assert catalogue.requests.of(NIGHT) is None
+
+
+def test_every_file_that_vanishes_from_a_night_is_noticed(settings, catalogue, small_observations):
+    paths, name = ArchivePaths(settings.archive_root), small_observations[0]
+    assert list(inspect_night(catalogue, paths, NIGHT)) == []
+    for path in (paths.package(NIGHT, name), paths.psf_candidate(NIGHT, name, "fits")):
+        path.unlink()
+    told = {broken.stage: broken.reason for broken in inspect_night(catalogue, paths, NIGHT)}
+    assert set(told) == {"distribution_package", "psf_candidate"}
+    assert told["distribution_package"].endswith(f"{name}.tar.bz2 was removed on disk")
+    made = reduce(settings, name)
+    assert {s for s, o in made.items() if o.status == "done"} == set(told)
+    assert list(inspect_night(catalogue, paths, NIGHT)) == []
 
 
 def documents(catalogue):
