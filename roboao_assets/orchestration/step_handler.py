@@ -138,7 +138,7 @@ class DaskStepHandler(StepHandler):
         )
         if here:
             stop = Event()
-            run = self._here.submit(make_step, request, lambda: not stop.is_set())
+            run = self._here.submit(make_step, request, lambda: not stop.is_set(), "its run")
             self._launched[step] = _Launched(attempt, run, stop)
         else:
             self.check_cluster()

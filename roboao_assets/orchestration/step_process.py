@@ -18,10 +18,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     told = json.loads(follow_parent())
     adopt_settings(Settings.model_validate_json(told["settings"]))
-    _execute(told["arguments"])
+    _execute(told["arguments"], told["where"])
 
 
-def _execute(arguments: str) -> None:
+def _execute(arguments: str, where: str) -> None:
     import dagster as dg
 
     # What `dagster api execute_step` does; that command takes its arguments, which may be long,
@@ -40,7 +40,7 @@ def _execute(arguments: str) -> None:
                 f"storage: it is another one than the run's own"
             )
         instance.report_engine_event(
-            f"Process {os.getpid()} on {socket.gethostname()}",
+            f"Process {os.getpid()} on {socket.gethostname()}, started by {where}.",
             run,
             step_key=args.step_keys_to_execute[0],
         )

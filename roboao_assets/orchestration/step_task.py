@@ -51,10 +51,9 @@ class StepRequest:
     settings_json: str
     time_limit_s: float | None = None
 
-    @property
-    def message(self) -> bytes:
-        """What the process is told: one line."""
-        told = {"arguments": self.arguments, "settings": self.settings_json}
+    def message(self, where: str) -> bytes:
+        """Return what the process is told: one line."""
+        told = {"arguments": self.arguments, "settings": self.settings_json, "where": where}
         return json.dumps(told).encode() + b"\n"
 
 
@@ -66,10 +65,10 @@ def make_step_on_worker(request: StepRequest) -> str:
         task = worker.state.tasks.get(request.key)
         return task is not None and task.state in _STILL_WANTED and worker.status in _WORKER_GOES_ON
 
-    return make_step(request, is_wanted)
+    return make_step(request, is_wanted, f"the worker {worker.address}")
 
 
-def make_step(request: StepRequest, is_wanted: Callable[[], bool]) -> str:
+def make_step(request: StepRequest, is_wanted: Callable[[], bool], where: str) -> str:
     """Start the process of a step and wait for its end.
 
     Parameters
@@ -77,6 +76,8 @@ def make_step(request: StepRequest, is_wanted: Callable[[], bool]) -> str:
     request : StepRequest
     is_wanted : callable
         Asked all the time; when it says no, the process is stopped.
+    where : str
+        Who starts it, for the log of the run.
 
     Returns
     -------
@@ -94,6 +95,7 @@ def make_step(request: StepRequest, is_wanted: Callable[[], bool]) -> str:
             start_new_session=True,
         )
         try:
+            _tell(process, request.message(where))
             return _attend(process, request, is_wanted) or _verdict(process, words)
         finally:
             _kill(process)
@@ -104,7 +106,6 @@ def _attend(
 ) -> str:
     """Wait for the end of a process, stop it if need be; return why, empty if it was not."""
     begun_s = time.monotonic()
-    _tell(process, request.message)
     while process.poll() is None:
         limit_s = request.time_limit_s
         if not is_wanted():
