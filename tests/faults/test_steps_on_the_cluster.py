@@ -105,12 +105,10 @@ def test_workers_on_another_host_are_refused_while_the_storage_is_sqlite(tmp_pat
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     # All that a process can tell by which host it is on.
-    (elsewhere / "sitecustomize.py").write_text(
-        "import sys\nif 'distributed.cli.dask_worker' in sys.orig_argv:\n"
-        + "".join(f"    {line}\n" for line in OTHER_BOOT.strip().splitlines())
-    )
+    (elsewhere / "sitecustomize.py").write_text(OTHER_BOOT)
     path = os.pathsep.join([str(elsewhere), *sys.path])
     with step_cluster(tmp_path, workers=1, PYTHONPATH=path) as runs:
+        runs.environment["PYTHONPATH"] = ""
         seen, said = runs.run("drive")
     (failure,) = seen.engine_events("PIPELINE_FAILURE")
     assert re.search(
