@@ -37,6 +37,7 @@ class DaskProcesses:
 
     def start(self, program, *arguments):
         command = [sys.executable, "-m", f"distributed.cli.{program}", "--no-dashboard"]
+        command += ["--host", "127.0.0.1"]
         process = subprocess.Popen(
             [*command, "--scheduler-file", str(self.scheduler_file), *arguments],
             env=self.environment,

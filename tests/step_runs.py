@@ -158,6 +158,9 @@ def step_cluster(folder, executor="", workers=2, **changes):
         **changes,
     }
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    with DagsterInstance.from_config(str(home)):
+        # Two runs at once must not both make the tables of a new SQLite storage.
+        pass
     with dask_cluster(folder, environment, workers=workers) as cluster:
         environment["ROBOAO_DASK_SCHEDULER"] = cluster.address
         yield StepRuns(folder, environment, cluster)

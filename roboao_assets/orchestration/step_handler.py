@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from dagster import DagsterEventType
-from dagster._core.events import DagsterEvent
+from dagster._core.events import DagsterEvent, EngineEventData
 from dagster._core.executor.step_delegating import (
     CheckStepHealthResult,
     StepHandler,
@@ -111,7 +111,11 @@ class DaskStepHandler(StepHandler):
             if any(launched.is_forgotten for launched in self._launched.values()):
                 raise ClusterLostError("it forgot its tasks")
         except ClusterLostError as error:
-            left = ", ".join(s for s, on in self._launched.items() if not on.future.done())
+            left = ", ".join(
+                step
+                for step, launched in self._launched.items()
+                if launched.is_forgotten or not launched.future.done()
+            )
             raise ClusterLostError(
                 f"the Dask scheduler at {self._client.scheduler.address} was lost while steps "
                 f"were under way ({left}): {error}; what was made is kept, run the rest again "
@@ -173,6 +177,7 @@ class DaskStepHandler(StepHandler):
         yield DagsterEvent.engine_event(
             step_handler_context.get_step_context(step),
             f"Step {step} is stopped; it is killed if it goes on for {STOP_GRACE_S:g} s.",
+            EngineEventData.interrupted([step]),
         )
         self._stop(step)
 

@@ -62,8 +62,11 @@ def make_step_on_worker(request: StepRequest) -> str:
     worker = get_worker()
 
     def is_wanted() -> bool:
+        if worker.status not in _WORKER_GOES_ON:
+            # Not the run's wish: it ends without a word, and Dagster may try it again.
+            raise RuntimeError(f"the worker {worker.address} was closed")
         task = worker.state.tasks.get(request.key)
-        return task is not None and task.state in _STILL_WANTED and worker.status in _WORKER_GOES_ON
+        return task is not None and task.state in _STILL_WANTED
 
     return make_step(request, is_wanted, f"the worker {worker.address}")
 
@@ -75,7 +78,8 @@ def make_step(request: StepRequest, is_wanted: Callable[[], bool], where: str) -
     ----------
     request : StepRequest
     is_wanted : callable
-        Asked all the time; when it says no, the process is stopped.
+        Asked all the time; when it says no, the process is told to stop. When it raises, the
+        process is killed.
     where : str
         Who starts it, for the log of the run.
 

@@ -104,3 +104,16 @@ def test_it_dies_with_its_parent(tmp_path):
     while start_ticks(pid) is not None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_worker_that_closes_kills_it_without_a_word(child):
+    file = child(HANGS)
+
+    def is_wanted():
+        if file.exists():
+            raise RuntimeError("closed")
+        return True
+
+    with pytest.raises(RuntimeError, match="closed"):
+        make_step(REQUEST, is_wanted, "the test")
+    assert start_ticks(int(file.read_text())) is None
