@@ -51,17 +51,22 @@ def test_a_step_whose_worker_died_has_failed_with_a_sentence_and_siblings_go_on(
     assert "sound" in step_runs.made()
 
 
-@pytest.mark.parametrize("word", [signal.SIGINT, signal.SIGTERM])
-def test_a_terminated_run_takes_its_steps_with_it(step_runs, word):
-    run, processes = start_hanging(step_runs)
-    run.send_signal(word)
-    said = step_runs.wait(run)
-    assert step_runs.last("hang").status == "CANCELED", said
-    assert gone(step_runs, processes)
-    assert "after_hangs" not in step_runs.made()
-    # The worker has its place back.
-    seen, said = step_runs.run("drive")
-    assert seen.status == "SUCCESS", said
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "by_hand"])
+def test_a_terminated_run_takes_its_steps_with_it(tmp_path, asked):
+    with step_cluster(tmp_path, workers=1) as runs:
+        run, processes = start_hanging(runs)
+        if asked:
+            # What Dagster's pages do before they interrupt the process of a run.
+            with runs.instance() as instance:
+                instance.report_run_canceling(runs.last("hang").run)
+        run.send_signal(signal.SIGINT if asked else signal.SIGTERM)
+        said = runs.wait(run)
+        assert runs.last("hang").status == ("CANCELED" if asked else "FAILURE"), said
+        assert gone(runs, processes)
+        assert "after_hangs" not in runs.made()
+        # The only worker has its place back.
+        seen, said = runs.run("drive")
+        assert seen.status == "SUCCESS", said
 
 
 def test_a_run_that_is_killed_takes_its_steps_with_it(step_runs):
@@ -140,7 +145,7 @@ def test_steps_report_into_postgresql_and_workers_without_its_password_are_refus
                 assert "cannot use Dagster's storage" in str(failure.error), said
                 assert PASSWORD not in said
                 runs.cluster.environment |= reached
-                runs.cluster.processes.pop().terminate()
+                runs.cluster.processes[-1].terminate()
                 runs.cluster.start_worker()
                 seen, said = runs.run("endings")
                 assert seen.steps("STEP_FAILURE") == ["defective"], said
