@@ -119,7 +119,8 @@ def drives() -> None:
     from distributed import Client
 
     with Client(load_settings().dask_scheduler, timeout=30, set_as_default=False) as client:
-        client.submit(leave, "driven", pure=False).result(timeout=60)
+        worker = client.submit(os.getpid, pure=False).result(timeout=60)
+    assert worker != os.getppid()
     leave("drives")
 
 
