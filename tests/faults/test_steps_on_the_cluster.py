@@ -7,6 +7,7 @@ import sys
 
 import dagster as dg
 import pytest
+from ledger import Fault
 from postgresql_server import DATABASE, PASSWORD, USER, postgresql
 from step_runs import step_cluster
 
@@ -29,21 +30,32 @@ def start_hanging(step_runs, run_config=None):
     return run, (step_runs.process_of("hangs"), child)
 
 
+def enter(ledger, name, survived, told):
+    """Enter a fault tried once, with the last line of what is told."""
+    sentence = next(line for line in reversed(told.splitlines()) if line.strip())
+    ledger.enter(Fault(name=name, tried=1, survived=int(survived), told=sentence.strip()))
+
+
 def gone(step_runs, processes):
     step_runs.wait_for(lambda: not any(map(start_ticks, processes)), "end of the processes")
     return True
 
 
-def test_a_step_whose_worker_died_is_tried_again_as_its_policy_says(step_runs):
+def test_a_step_whose_worker_died_is_tried_again_as_its_policy_says(step_runs, ledger):
     seen, said = step_runs.run("lose_worker_once")
+    (again,) = seen.engine_events("STEP_UP_FOR_RETRY")
+    done = seen.status == "SUCCESS"
+    enter(ledger, "step's worker killed, with a retry policy", done, again.error.message)
     assert seen.status == "SUCCESS", said
     assert seen.steps("STEP_UP_FOR_RETRY") == ["kills_its_worker_once"]
     assert {"kills_once_0", "kills_once_1"} <= step_runs.made()
 
 
-def test_a_step_whose_worker_died_has_failed_with_a_sentence_and_siblings_go_on(step_runs):
+def test_a_step_whose_worker_died_has_failed_with_a_sentence_and_siblings_go_on(step_runs, ledger):
     seen, said = step_runs.run("lose_workers")
     assert seen.status == "FAILURE", said
+    told = seen.failure("kills_its_worker")
+    enter(ledger, "step's worker killed", "sound" in step_runs.made(), told)
     assert "the worker that had begun it died" in seen.failure("kills_its_worker")
     assert "ended by SIGKILL" in seen.failure("is_killed")
     # Once: Dask gives the task of a lost worker to the next one, and may lose that as well.
@@ -69,31 +81,35 @@ def test_a_terminated_run_takes_its_steps_with_it(tmp_path, asked):
         assert seen.status == "SUCCESS", said
 
 
-def test_a_run_that_is_killed_takes_its_steps_with_it(step_runs):
+def test_a_run_that_is_killed_takes_its_steps_with_it(step_runs, ledger):
     run, processes = start_hanging(step_runs)
     run.kill()
     step_runs.wait(run)
+    enter(ledger, "run with steps on the cluster killed", gone(step_runs, processes), "nothing")
     assert gone(step_runs, processes)
 
 
-def test_a_step_over_its_time_limit_has_failed_and_gives_its_place_back(step_runs):
+def test_a_step_over_its_time_limit_has_failed_and_gives_its_place_back(step_runs, ledger):
     limited = {"execution": {"config": {"dask": {"step_timeout_s": 10.0}}}}
     run, processes = start_hanging(step_runs, limited)
     said = step_runs.wait(run)
     seen = step_runs.last("hang")
     assert seen.status == "FAILURE", said
-    assert "not finished within 10 s" in seen.failure("hangs")
+    told = seen.failure("hangs")
+    enter(ledger, "step over its time limit", gone(step_runs, processes), told)
+    assert "not finished within 10 s" in told
     assert gone(step_runs, processes)
     assert "after_hangs" not in step_runs.made()
 
 
-def test_a_scheduler_that_goes_away_ends_the_run_with_a_sentence(step_runs):
+def test_a_scheduler_that_goes_away_ends_the_run_with_a_sentence(step_runs, ledger):
     run, processes = start_hanging(step_runs)
     os.killpg(step_runs.cluster.scheduler.pid, signal.SIGKILL)
     said = step_runs.wait(run)
     seen = step_runs.last("hang")
     assert seen.status == "FAILURE", said
     (failure,) = seen.engine_events("PIPELINE_FAILURE")
+    enter(ledger, "scheduler lost under steps", gone(step_runs, processes), failure.error.message)
     assert re.search(r"scheduler at tcp://\S+ was lost while steps .*\(hangs\)", str(failure.error))
     # Not the failure of a step: Dagster starts such a run again.
     assert failure.failure_reason.value == "RUN_EXCEPTION"
