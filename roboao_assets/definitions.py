@@ -11,6 +11,7 @@ from roboao_assets.assets.raw_night import build_raw_checks, build_raw_night
 from roboao_assets.automation import build_sensors
 from roboao_assets.automation.jobs import build_jobs
 from roboao_assets.orchestration.resources import CodeLocation, load_code_location
+from roboao_assets.orchestration.step_executor import build_step_executor
 from roboao_assets.storage.settings import load_settings
 
 
@@ -32,9 +33,9 @@ def build_definitions(location: CodeLocation) -> dg.Definitions:
         ],
         jobs=list(jobs),
         sensors=build_sensors(location, jobs),
-        # A run is one process: a process a step would cost some four seconds each, and
-        # what is heavy runs on the cluster (docs/adr/0004-cluster.md).
-        executor=dg.in_process_executor,
+        # Unless asked otherwise a run is one process: a process a step costs some four seconds
+        # each, and what is heavy runs on the cluster (docs/adr/0004-cluster.md).
+        executor=build_step_executor(location.settings),
     )
 
 

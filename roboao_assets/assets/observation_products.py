@@ -38,6 +38,7 @@ from roboao_assets.orchestration.reference_checks import (
     references_evaluation,
 )
 from roboao_assets.orchestration.resources import CodeLocation, StageConfig
+from roboao_assets.orchestration.step_handler import DRIVES_CLUSTER_TAG
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.pipelines.library_changes import ReferenceJudgement
 from roboao_assets.pipelines.outcome import StageOutcome
@@ -83,6 +84,7 @@ def build_observation_products(location: CodeLocation) -> list[dg.AssetsDefiniti
         backfill_policy=dg.BackfillPolicy.single_run(),
         # The instance lets one run of a pool work at a time: each would bring a cluster.
         pool=LOCAL_POOL if location.cluster.is_local else None,
+        op_tags={DRIVES_CLUSTER_TAG: "true"},
     )
     def reduce_observation(
         context: dg.AssetExecutionContext, config: StageConfig
@@ -281,7 +283,7 @@ def _reduce(
     rules = TaskRules(
         run_id=context.run.run_id,
         owner=owner_of(context.run),
-        settings_json=settings.model_dump_json(),
+        settings_json=settings.to_json(),
         force=config.force,
         time_limit_s=settings.stage_timeout_s,
     )

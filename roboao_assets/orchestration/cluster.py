@@ -6,11 +6,12 @@ setting `dask_scheduler`, an existing scheduler, shared with other runs.
 
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -123,6 +124,39 @@ class ObservationCluster:
         )
 
 
+class ClusterLostError(ClusterError):
+    """The Dask cluster went away while it was used."""
+
+
+@dataclass
+class ClusterWatch:
+    """Whether a cluster in use is still there."""
+
+    client: Client
+    _workers_seen_s: float = field(default_factory=time.monotonic)
+
+    def worker_threads(self) -> dict[str, int]:
+        """Return the threads of each worker, by its address.
+
+        Raises
+        ------
+        ClusterLostError
+            The scheduler went away, or has had no worker for `WORKERS_TIMEOUT_S`.
+        """
+        if self.client.status != "running":
+            raise ClusterLostError(f"its connection is {self.client.status}")
+        try:
+            threads = self.client.nthreads()
+        except OSError as error:
+            raise ClusterLostError(str(error)) from error
+        now_s = time.monotonic()
+        if threads:
+            self._workers_seen_s = now_s
+        elif now_s - self._workers_seen_s > WORKERS_TIMEOUT_S:
+            raise ClusterLostError(f"it has had no worker for {WORKERS_TIMEOUT_S} s")
+        return threads
+
+
 def check_cluster(client: Client) -> None:
     """Make sure that the scheduler and every worker can run our tasks.
 
@@ -142,8 +176,8 @@ def check_cluster(client: Client) -> None:
             f"the Dask scheduler at {address} has had no worker for {WORKERS_TIMEOUT_S} s; "
             f"start workers in an environment that has roboao-archive installed"
         ) from None
-    answers = {f"scheduler {address}": _within(client.run_on_scheduler, _ask_scheduler)}
-    answers |= {f"worker {name}": a for name, a in _within(client.run, _ask_worker).items()}
+    answers = {f"scheduler {address}": ask_within(client.run_on_scheduler, _ask_scheduler)}
+    answers |= {f"worker {name}": a for name, a in ask_within(client.run, _ask_worker).items()}
     for name, answer in answers.items():
         if isinstance(answer, str):
             raise ClusterError(
@@ -174,8 +208,14 @@ def _differences(answer: dict[str, Any]) -> str:
     return f"settings of one alone: {', '.join(sorted(settings))}" if settings else ""
 
 
-def _within(call: Any, *args: Any) -> Any:
-    # Client.run knows no time limit of its own.
+def ask_within(call: Callable[..., Any], *args: Any) -> Any:
+    """Return what `call` (`Client.run`, which knows no time limit) answers in `ANSWER_TIMEOUT_S`.
+
+    Raises
+    ------
+    ClusterError
+        There was no answer.
+    """
     pool = ThreadPoolExecutor(1, thread_name_prefix="ask-cluster")
     try:
         return pool.submit(functools.partial(call, *args)).result(timeout=ANSWER_TIMEOUT_S)

@@ -17,7 +17,7 @@ from typing import Any
 from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
-from roboao_assets.orchestration.cluster import WORKERS_TIMEOUT_S, ClusterError
+from roboao_assets.orchestration.cluster import ClusterLostError, ClusterWatch
 from roboao_assets.orchestration.failures import MAX_RETRIES, wait_before_retry_s
 from roboao_assets.orchestration.observation_task import (
     ObservationTask,
@@ -71,8 +71,11 @@ class ObservationRun:
     _delayed: list[tuple[float, int, ObservationTask]] = field(default_factory=list)
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _ended: "queue.SimpleQueue[str]" = field(default_factory=queue.SimpleQueue)
-    _workers_seen_s: float = field(default_factory=time.monotonic)
+    _watch: ClusterWatch = field(init=False)
     _progress_told_s: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._watch = ClusterWatch(self.client)
 
     @property
     def in_flight(self) -> list[str]:
@@ -86,8 +89,8 @@ class ObservationRun:
 
         Raises
         ------
-        ClusterError
-            The scheduler went away, or has had no worker for a minute.
+        ClusterLostError
+            The scheduler went away, or has had no worker for two minutes.
         """
         self._waiting.extend(tasks)
         self.client.subscribe_topic(self.rules.topic, self._note)
@@ -141,22 +144,14 @@ class ObservationRun:
             self._submit(self._waiting.popleft())
 
     def _worker_threads(self) -> dict[str, int]:
-        if self.client.status != "running":
-            raise self._lost("its connection is " + str(self.client.status))
         try:
-            threads = self.client.nthreads()
-        except OSError as error:
+            return self._watch.worker_threads()
+        except ClusterLostError as error:
             raise self._lost(str(error)) from error
-        now_s = time.monotonic()
-        if threads:
-            self._workers_seen_s = now_s
-        elif now_s - self._workers_seen_s > WORKERS_TIMEOUT_S:
-            raise self._lost(f"it has had no worker for {WORKERS_TIMEOUT_S} s")
-        return threads
 
-    def _lost(self, why: str) -> ClusterError:
+    def _lost(self, why: str) -> ClusterLostError:
         left = len(self._waiting) + len(self._delayed) + len(self._flights)
-        return ClusterError(
+        return ClusterLostError(
             f"the Dask scheduler was lost with {left} observations to go: {why}; what was "
             f"reported before is kept, run the rest again when the cluster is back"
         )

@@ -49,6 +49,7 @@ from roboao_assets.storage.nap import find_timezone, parse_nap
 
 # Variables of this prefix that are no settings: where the settings file is, and the tests' own.
 _NOT_SETTINGS = ("ROBOAO_CONFIG", "ROBOAO_TEST_")
+_SQLITE = "sqlite:///"
 
 
 AutoOrNumber = Literal["auto"] | Annotated[int, Field(ge=1)]
@@ -328,6 +329,11 @@ class Settings(BaseSettings):
     dask_scheduler: str = Field("", description="address of a Dask scheduler; empty: local cluster")
     workers: int = Field(2, ge=1, description="worker processes of the local cluster")
     threads: int = Field(1, ge=1, description="threads of the kernels in one worker")
+    step_executor: Literal["in_process", "dask"] = Field(
+        "in_process",
+        description="where runs make their steps: themselves, or (dask) each on a worker of "
+        "dask_scheduler; a run can choose otherwise (`execution` of its configuration)",
+    )
     stage_timeout_s: float = Field(1800.0, gt=0, description="time limit of a stage (s)")
     most_retries: int = Field(
         20, ge=0, description="attempts at a product that failed for a reason that may pass"
@@ -482,19 +488,52 @@ class Settings(BaseSettings):
         """The instrument profiles by name."""
         return load_instruments(self.instruments_file)
 
+    def to_json(self) -> str:
+        """Return the settings for another process, whose working directory may be another.
+
+        Relative paths become absolute; secrets stay here.
+        """
+        file = self.instruments_file
+        catalogue = self.catalogue_url
+        if catalogue.startswith(_SQLITE):
+            catalogue = _SQLITE + str(Path(catalogue.removeprefix(_SQLITE)).absolute())
+        return self.model_copy(
+            update={
+                "archive_root": self.archive_root.absolute(),
+                "raw_roots": tuple(root.absolute() for root in self.raw_roots),
+                "instruments_file": file.absolute() if file else None,
+                "catalogue_url": catalogue,
+            }
+        ).model_dump_json()
+
     def profile(self, camera: str, utc: datetime) -> InstrumentProfile:
         """Return the profile of `camera` at `utc` (UnknownInstrumentError if there is none)."""
         return select_profile(self.instruments, camera, utc, self.instrument)
 
 
+_given: list[Settings] = []
+
+
+def adopt_settings(settings: Settings) -> None:
+    """Make `settings` those of this process, whatever its environment and files say.
+
+    For a process that works for another one, on another machine even.
+    """
+    _given[:] = [settings]
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings from the environment and `roboao.toml`.
+
+    A process that has adopted another's (`adopt_settings`) has those.
 
     Raises
     ------
     SettingsError
         A key is unknown or a value cannot be used; the message names each.
     """
+    if _given:
+        return _given[0].model_copy(update=overrides)
     known = set(Settings.model_fields)
     for variable in os.environ:
         if variable.startswith("ROBOAO_") and not variable.startswith(_NOT_SETTINGS):

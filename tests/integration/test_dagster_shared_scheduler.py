@@ -6,10 +6,8 @@ success: its tasks had the keys of the first's (dagster issue 21418).
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import dagster as dg
 import pytest
@@ -34,44 +32,6 @@ class NotInstalled:
 
 sys.meta_path.insert(0, NotInstalled())
 """
-
-
-@pytest.fixture
-def start_scheduler(tmp_path):
-    """A function that starts a scheduler and one worker in processes and returns the address."""
-    started = []
-
-    def start(environment=None, arguments=()):
-        file = tmp_path / "scheduler.json"
-        for command in (
-            ["distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"],
-            ["distributed.cli.dask_worker", "--nthreads", "2", "--no-dashboard", *arguments],
-        ):
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", *command, "--scheduler-file", str(file)],
-                    env=environment,
-                    cwd=tmp_path,
-                    start_new_session=True,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-            )
-            deadline = time.monotonic() + 60
-            while not file.exists() and time.monotonic() < deadline:
-                time.sleep(0.1)
-        return json.loads(file.read_text())["address"]
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-    for process in started:
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def execute(environment, job, tags):

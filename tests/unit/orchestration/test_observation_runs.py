@@ -1,13 +1,12 @@
 import os
 import signal
-import subprocess
 import sys
 import threading
-import time
 
 import dask
 import pytest
 from cluster_works import do_what_the_name_says
+from dask_processes import dask_cluster
 from distributed import Client, LocalCluster
 
 from roboao_assets.orchestration import observation_runs
@@ -125,50 +124,16 @@ def test_two_runs_at_once_on_one_scheduler_each_get_their_own(cluster):
         assert made_by == {run_id}
 
 
-@pytest.fixture
-def scheduler_process(tmp_path):
-    """A scheduler of its own process, whose environment is given; yields a starter."""
-    started = []
-
-    def start(*, workers, environment=None, folder=None):
-        file = tmp_path / "scheduler.json"
-        options = {
-            "env": {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})},
-            "cwd": folder or tmp_path,
-            "start_new_session": True,
-            "stdout": subprocess.DEVNULL,
-            "stderr": subprocess.DEVNULL,
-        }
-        head = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0"]
-        started.append(
-            subprocess.Popen([*head, "--no-dashboard", "--scheduler-file", str(file)], **options)
-        )
-        for _ in range(workers):
-            worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--no-dashboard"]
-            started.append(
-                subprocess.Popen(
-                    [*worker, "--nthreads", "1", "--scheduler-file", str(file)], **options
-                )
-            )
-        deadline = time.monotonic() + 30
-        while not file.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return Client(scheduler_file=str(file), set_as_default=False), started
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def test_a_scheduler_that_goes_away_ends_the_run_with_a_sentence(scheduler_process):
-    connected, processes = scheduler_process(workers=1)
-    with connected:
+def test_a_scheduler_that_goes_away_ends_the_run_with_a_sentence(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with (
+        dask_cluster(tmp_path, environment) as processes,
+        Client(processes.address, set_as_default=False) as connected,
+    ):
         check_cluster(connected)
         run = ObservationRun(connected, rules(), do_what_the_name_says)
         results = run.outcomes([task(f"slow_{n}") for n in range(50)])
         assert next(results)[1][0].succeeded
-        os.killpg(processes[0].pid, signal.SIGKILL)
+        os.killpg(processes.scheduler.pid, signal.SIGKILL)
         with pytest.raises(ClusterError, match="scheduler was lost with .* observations to go"):
             list(results)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from roboao_assets.science.errors import SettingsError, UnknownInstrumentError
 from roboao_assets.storage.instruments import load_instruments
-from roboao_assets.storage.settings import load_settings
+from roboao_assets.storage.settings import adopt_settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +108,31 @@ def test_settings_travel_and_do_not_change():
     assert again == settings
     with pytest.raises(ValidationError, match="frozen"):
         settings.workers = 3
+
+
+def test_settings_travel_to_another_working_directory():
+    settings = load_settings(
+        raw_roots="raw:/b", catalogue_url="sqlite:///c.sqlite", instruments_file="i.toml"
+    )
+    again = type(settings).model_validate_json(settings.to_json())
+    here = Path.cwd()
+    assert again.archive_root == here / "archive"
+    assert again.raw_roots == (here / "raw", Path("/b"))
+    assert again.resolved_catalogue_url == f"sqlite:///{here}/c.sqlite"
+    assert again.instruments_file == here / "i.toml"
+    mongodb = load_settings(catalogue_url="mongodb://archive/x", cookie_secret="of this host")
+    assert type(settings).model_validate_json(mongodb.to_json()).catalogue_url == (
+        "mongodb://archive/x"
+    )
+    assert "of this host" not in mongodb.to_json()
+
+
+def test_a_process_that_works_for_another_has_the_others_settings(monkeypatch):
+    monkeypatch.setattr("roboao_assets.storage.settings._given", [])
+    monkeypatch.setenv("ROBOAO_WORKERS", "7")
+    adopt_settings(load_settings(workers=3, archive_root="/elsewhere"))
+    assert load_settings().workers == 3
+    assert load_settings(threads=2).archive_root == Path("/elsewhere")
 
 
 def test_fingerprints_tell_groups_apart():
