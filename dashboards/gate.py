@@ -5,6 +5,7 @@ of them brings included. Of a websocket every message is asked about again.
 """
 
 import asyncio
+import secrets
 import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -31,6 +32,24 @@ from roboao_assets.science.errors import CatalogueError
 LOGIN_URL, LOGOUT_URL = "/login", "/logout"
 # A websocket on which nobody says anything is looked at so often.
 _LOOK_AGAIN_MS = 30_000
+# What is no page of ours loads nothing and runs nothing, should a browser take it for a page.
+NO_PAGE_POLICY = "default-src 'none'; frame-ancestors 'none'"
+# On a page run the server's scripts and those that carry its nonce, and no others: what a name or
+# a comment smuggles into the markup does not, nor does an `onerror`. bokeh makes functions of the
+# code of its callbacks (unsafe-eval), and all of its parts bring styles.
+_PAGE_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self' 'nonce-{nonce}' 'unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
 _POLICY_VIOLATION = 1008
 _TOKEN_KEY = "roboao_login"
 # By these bokeh would take up a session that somebody else has opened.
@@ -97,8 +116,9 @@ class _Guarded(RequestHandler):
     def set_default_headers(self) -> None:
         super().set_default_headers()
         self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Content-Security-Policy", "frame-ancestors 'none'")
+        self.set_header("Content-Security-Policy", NO_PAGE_POLICY)
         self.set_header("Referrer-Policy", "same-origin")
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
 
     async def prepare(self) -> None:
         try:
@@ -116,6 +136,9 @@ class _Guarded(RequestHandler):
             raise HTTPError(404)
         if self.request.path in (*USER_PAGES, *ADMIN_PAGES):
             self.request.form_token = self.xsrf_token.decode()  # type: ignore[attr-defined]
+            nonce = secrets.token_urlsafe(16)
+            self.request.script_nonce = nonce  # type: ignore[attr-defined]
+            self.set_header("Content-Security-Policy", _PAGE_POLICY.format(nonce=nonce))
             assert visitor is not None  # nobody else may use a page
             await self.gate.prepare(self.request, visitor)
         prepared: Awaitable[None] | None = super().prepare()
