@@ -6,14 +6,14 @@ import re
 from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
-from plausible import NIGHT, TARGETS, fill, observation_id
+from plausible import NIGHT, fill
 from product_tree import OBSERVATION, SECRET, write_tree
 from site_routes import all_routes
 from visiting import Client, add_user, logged_in, password_of
 
 from roboao_assets.storage.catalogue import ObservationQuery, open_catalogue
 
-SEEN, HIDDEN = OBSERVATION, observation_id(TARGETS[1])
+SEEN = OBSERVATION
 VISITORS = ("stranger", "user", "admin")
 
 
@@ -29,27 +29,21 @@ def routes(tmp_path_factory):
     return all_routes(str(tmp_path_factory.mktemp("asked")))
 
 
-@pytest.fixture(
-    scope="module", params=["sqlite", pytest.param("mongodb", marks=pytest.mark.mongodb)]
-)
-def url(request, root):
-    """The same archive in both homes of the catalogue."""
-    if request.param == "mongodb":
-        url = request.getfixturevalue("mongodb_server").rstrip("/") + "/every_route"
-    else:
-        url = f"sqlite:///{root}/catalogue.sqlite"
+@pytest.fixture(scope="module")
+def url(root):
+    url = f"sqlite:///{root}/catalogue.sqlite"
+    fill_archive(url)
+    return url
+
+
+def fill_archive(url):
+    """One observation is seen by the user, the others by administrators only."""
     with open_catalogue(url) as catalogue:
         fill(catalogue)
         for document in catalogue.find_observations(ObservationQuery(summary_only=True)):
             catalogue.set_distributed(document["_id"], document["_id"] == SEEN)
     add_user(url)
     add_user(url, "user", ["24.1"])
-    yield url
-    if request.param == "mongodb":
-        from pymongo import MongoClient
-
-        with MongoClient(url) as client:
-            client.drop_database("every_route")
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +244,7 @@ PATHS = (
 # Route -> parameters that name something, and what else it is asked with.
 NAMING = {
     "/file": (("observation", "name"), {"observation": SEEN, "name": "bright_star/100p.fits"}),
-    "/image": (("key", "v", "width"), {"key": f"{SEEN}/bright_star/full"}),
+    "/image": (("key", "v"), {"key": f"{SEEN}/bright_star/full"}),
     "/night/parts": (("night",), {}),
     "/nights/parts": (("year", "colour"), {}),
     "/script": (("tool", "what", "text"), {"tool": "curl", "what": "files"}),
@@ -273,6 +267,14 @@ NAMING = {
 }
 
 
+def addresses(path, value, suffix=""):
+    """Of a page one in which all is hostile, of other routes one for each parameter."""
+    names, others = NAMING[path]
+    together = [names] if not others else [(name,) for name in names]
+    for some in together:
+        yield f"{path}?{urlencode(others | {name + suffix: value for name in some})}"
+
+
 def readable(routes):
     """Routes that are read and are neither bokeh's own nor a page's part of them."""
     brought = re.compile(r"(/|^)(ws|metadata|autoload\.js)$|static/|/components/")
@@ -286,15 +288,14 @@ def test_every_reading_route_is_tested_here(routes):
 @pytest.mark.parametrize("visitor", VISITORS)
 @pytest.mark.parametrize("path", NAMING)
 def test_no_parameter_leads_out_of_the_archive(clients, path, visitor):
-    names, others = NAMING[path]
-    for name in names:
-        for value in PATHS:
-            status, _, body = clients[visitor].ask(f"{path}?{urlencode(others | {name: value})}")
-            assert status < 500, (name, value)
-            assert SECRET.encode() not in body, (name, value)
-            assert b"root:" not in body, (name, value)
-            if path in ("/file", "/image") and name in ("observation", "name", "key"):
-                assert status in (400, 404), (name, value)
+    for value in PATHS:
+        for asked in addresses(path, value):
+            status, _, body = clients[visitor].ask(asked)
+            assert status < 500, asked
+            assert SECRET.encode() not in body, asked
+            assert b"root:" not in body, asked
+            if path == "/file" or (path == "/image" and "&v=" not in asked):
+                assert status in (400, 404), asked
 
 
 BELOW = (
@@ -351,84 +352,3 @@ def test_a_link_in_the_archive_is_followed_nowhere(clients, root):
     finally:
         for name in links:
             (folder / name).unlink()
-
-
-# -- operators of the database -------------------------------------------------------------------
-
-OPERATORS = (
-    '{"$gt": ""}',
-    '{"$ne": null}',
-    '{"$regex": ".*"}',
-    '{"$where": "sleep(5000) || true"}',
-    "$where",
-    "$gt",
-    ".*",
-    "a.b.c",
-    "science_program.program_id",
-    "' OR '1'='1",
-    "x'; DROP TABLE objects; --",
-    "\0",
-    "true, $or: [ {}, {'a': 'a",
-)
-SUFFIXES = ("[$ne]", "[$gt]", "[$regex]", "[$where]", ".$ne", "[]")
-
-
-@pytest.mark.parametrize("path", NAMING)
-def test_operators_in_an_address_are_text(clients, url, path):
-    names, others = NAMING[path]
-    before = state(url)
-    for name in names:
-        asked = [urlencode(others | {name: value}) for value in OPERATORS]
-        asked += [urlencode(others | {name + suffix: ""}) for suffix in SUFFIXES]
-        for query in asked:
-            status, _, body = clients["user"].ask(f"{path}?{query}")
-            assert status < 500, query
-            assert HIDDEN.encode() not in body, query
-            assert quote(HIDDEN, safe="").encode() not in body, query
-    assert state(url) == before
-
-
-@pytest.mark.parametrize("value", OPERATORS)
-def test_operators_in_a_comment_are_its_text(clients, url, value):
-    told = clients["user"].post("/comment", observation=SEEN, text=value)
-    assert told[0] in (200, 303, 400)
-    with open_catalogue(url) as catalogue:
-        kept = catalogue.comments.of(SEEN)
-        assert [c.text for c in kept] in ([value], []), "as it was written, or not at all"
-        assert kept or value == "\0"
-        for comment in kept:
-            catalogue.comments.remove(comment.identifier)
-
-
-@pytest.mark.parametrize("value", OPERATORS[:8])
-def test_operators_do_not_choose_what_is_changed(clients, url, value):
-    """Ids and names of forms that are operators change nothing and log nobody in."""
-    before = state(url)
-    admin = clients["admin"]
-    secret = {"password": "a password of eve", "again": "a password of eve"}
-    for fields in (
-        {"action": "redo", "subject": value, "product": "bright_star"},
-        {"action": "redo", "subject": SEEN, "product": value},
-        {"action": "remove-user", "name": value},
-        {"action": "set-programs", "name": value, "programs": "all"},
-        {"action": "set-programs", "name": "user", "programs": value},
-        {"action": "set-password", "name": value, **secret},
-        {"action": "add-user", "name": value, **secret},
-        {"action": value},
-    ):
-        assert admin.post("/administration/action", **fields)[0] in (200, 303, 400, 404), fields
-    for fields in ({"observation": value, "text": "x"}, {"observation": SEEN, "delete": value}):
-        assert clients["user"].post("/comment", **fields)[0] == 404
-    assert state(url) == before
-
-
-def test_operators_log_nobody_in(start_server, url, root):
-    address = start_server(url, ROBOAO_ARCHIVE_ROOT=str(root))
-    for fields in (
-        {"name[$ne]": "", "password[$ne]": ""},
-        {"name": '{"$gt": ""}', "password": '{"$gt": ""}'},
-        {"name": "admin", "password[$ne]": "x"},
-    ):
-        client = Client(address)
-        assert client.post("/login", **fields)[0] == 403
-        assert client.session is None
