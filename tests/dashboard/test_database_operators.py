@@ -9,7 +9,7 @@ from product_tree import write_tree
 from test_every_route import NAMING, SEEN, addresses, fill_archive, state
 from visiting import Client, logged_in
 
-from roboao_assets.storage.catalogue import open_catalogue
+from roboao_assets.storage.catalogue import is_login, open_catalogue
 
 HIDDEN = observation_id(TARGETS[1])
 
@@ -92,7 +92,7 @@ def test_operators_in_a_comment_are_its_text(clients, url, value):
             catalogue.comments.remove(comment.identifier)
 
 
-@pytest.mark.parametrize("value", [o for o in OPERATORS if o != "a.b.c"])
+@pytest.mark.parametrize("value", [o for o in OPERATORS if not is_login(o)])
 def test_operators_do_not_choose_what_is_changed(clients, url, value):
     """Ids and names of forms that are operators change nothing and log nobody in."""
     before = state(url)
@@ -110,7 +110,7 @@ def test_operators_do_not_choose_what_is_changed(clients, url, value):
     ):
         assert admin.post("/administration/action", **fields)[0] in (200, 303, 400, 404), fields
     for fields in ({"observation": value, "text": "x"}, {"observation": SEEN, "delete": value}):
-        assert clients["user"].post("/comment", **fields)[0] == 404
+        assert clients["user"].post("/comment", **fields)[0] in (400, 404)
     assert state(url) == before
 
 
