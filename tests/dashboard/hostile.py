@@ -50,7 +50,8 @@ def fill_with_hostile_texts(url, paths):
         )
         catalogue.publish_night(NIGHT, "raw", {"missing": [ALL], "unreadable": [[ALL, ALL]]})
         night = catalogue.night(NIGHT)["seeing"]
-        spoilt = {k: night[k] for k in ("frames", "median")} | {"discarded": [[ALL, ALL]]}
+        spoilt = {k: night[k] for k in ("frames", "median")}
+        spoilt |= {"mean": night["median"], "discarded": [[ALL, ALL]]}
         catalogue.publish_night(NIGHT, "seeing", spoilt)
     add_user(url, ADMIN)
     add_user(url, "user", ["24.1"])

@@ -6,6 +6,8 @@ not be held back by the second fence. That the fence stands is tested at the end
 
 import csv
 import io
+from html import escape
+from html.parser import HTMLParser
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
@@ -15,7 +17,10 @@ from plausible import NIGHT
 from site_routes import all_routes
 from visiting import let_in, logged_in
 
+from roboao_assets.pipelines import night_report
+from roboao_assets.pipelines.workspace import open_workspace
 from roboao_assets.storage.paths import ArchivePaths
+from roboao_assets.storage.settings import Settings
 
 pytestmark = pytest.mark.browser
 
@@ -241,3 +246,23 @@ def test_tables_hold_the_texts_and_no_formula(server):
     assert any(text and TEXTS[0] in text for text in cells)
     elements = {e.tag.split("}")[-1] for e in table.iter()}
     assert not elements & {"img", "script", "svg", "b"}
+
+
+def test_the_report_of_a_night_holds_texts_only(url, root):
+    settings = Settings(archive_root=root, catalogue_url=url)
+    with open_workspace(settings) as ws:
+        assert night_report.report_night(ws, NIGHT, force=True).status == "done"
+    page = ArchivePaths(root).night_report(NIGHT).read_text(encoding="utf-8")
+    elements = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            elements.append((tag, dict(attributes)))
+
+    Reader().feed(page)
+    assert {tag for tag, _ in elements}.isdisjoint({"script", "svg", "b", "iframe", "a"})
+    for tag, attributes in elements:
+        assert "data-pwned" not in attributes, tag
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert attributes.get("src", "data:image/jpeg;").startswith("data:image/jpeg;"), tag
+    assert escape(TEXTS[1]) in page
