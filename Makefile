@@ -13,7 +13,7 @@ serve user: export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
 endif
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv venv-dev demo serve user test lint lock bench sanitize truth play faults soak clean
+.PHONY: help venv venv-dev demo serve user test lint lock audit bench sanitize truth play faults soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -68,6 +68,19 @@ lock: venv-dev ## resolve the lock files anew
 	$(BIN)/python -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe \
 	  --no-emit-index-url --no-emit-find-links --no-header --extra build --extra dev --constraint requirements.lock \
 	  --output-file requirements-dev.lock pyproject.toml
+	echo pip-audit | $(BIN)/python -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe \
+	  --no-emit-index-url --no-emit-find-links --no-header --output-file requirements-audit.lock -
+
+# In an environment of its own: what audits the packages is not among them.
+AUDITOR := build/audit
+
+$(AUDITOR)/.ready: requirements-audit.lock
+	$(PYTHON) -m venv $(AUDITOR)
+	$(AUDITOR)/bin/python -m pip install --quiet --require-hashes -r requirements-audit.lock
+	@touch $@
+
+audit: $(AUDITOR)/.ready ## known vulnerabilities of the locked packages; fails if there are any, or if nobody could be asked
+	$(AUDITOR)/bin/python tools/audit.py $(AUDIT)
 
 sanitize: venv-dev ## the kernels' tests with address and undefined-behaviour sanitizers
 	bash tools/sanitize.sh

@@ -5,17 +5,19 @@ of them brings included. Of a websocket every message is asked about again.
 """
 
 import asyncio
+import secrets
 import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import cache
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from bokeh.application.handlers.handler import Handler
 from bokeh.document import Document
 from bokeh.server.auth_provider import AuthProvider
 from bokeh.server.tornado import BokehTornado
+from bokeh.server.util import check_allowlist
 from bokeh.util.token import check_token_signature, get_token_payload
 from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import PeriodicCallback
@@ -31,6 +33,25 @@ from roboao_assets.science.errors import CatalogueError
 LOGIN_URL, LOGOUT_URL = "/login", "/logout"
 # A websocket on which nobody says anything is looked at so often.
 _LOOK_AGAIN_MS = 30_000
+# What is no page of ours loads nothing and runs nothing, should a browser take it for a page.
+NO_PAGE_POLICY = "default-src 'none'; frame-ancestors 'none'"
+# On a page run the server's scripts and those that carry its nonce, and no others: what a name or
+# a comment smuggles into the markup does not, nor does an `onerror`. bokeh makes functions of the
+# code of its callbacks (unsafe-eval), and all of its parts bring styles.
+_PAGE_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self' 'nonce-{nonce}' 'unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_READING = ("GET", "HEAD", "OPTIONS")
 _POLICY_VIOLATION = 1008
 _TOKEN_KEY = "roboao_login"
 # By these bokeh would take up a session that somebody else has opened.
@@ -96,11 +117,19 @@ class _Guarded(RequestHandler):
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
+        self.clear_header("Server")
+        # bokeh lets every site read its scripts, to be embedded there.
+        for name in ("Origin", "Methods", "Headers"):
+            self.clear_header(f"Access-Control-Allow-{name}")
         self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Content-Security-Policy", "frame-ancestors 'none'")
+        self.set_header("Content-Security-Policy", NO_PAGE_POLICY)
         self.set_header("Referrer-Policy", "same-origin")
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
 
     async def prepare(self) -> None:
+        if self._is_sent_from_elsewhere():
+            self._explain_origin()
+            return
         try:
             visitor = await self.gate.visitor(self.request)
         except CatalogueError as error:
@@ -116,11 +145,35 @@ class _Guarded(RequestHandler):
             raise HTTPError(404)
         if self.request.path in (*USER_PAGES, *ADMIN_PAGES):
             self.request.form_token = self.xsrf_token.decode()  # type: ignore[attr-defined]
+            nonce = secrets.token_urlsafe(16)
+            self.request.script_nonce = nonce  # type: ignore[attr-defined]
+            self.set_header("Content-Security-Policy", _PAGE_POLICY.format(nonce=nonce))
             assert visitor is not None  # nobody else may use a page
             await self.gate.prepare(self.request, visitor)
         prepared: Awaitable[None] | None = super().prepare()
         if prepared is not None:
             await prepared
+
+    def _is_sent_from_elsewhere(self) -> bool:
+        """Whether a browser says that what changes something was sent by another site's page.
+
+        Over and above the token of every form; of a websocket bokeh asks the same.
+        """
+        origin = self.request.headers.get("Origin")
+        if origin is None or self.request.method in _READING:
+            return False
+        app = self.application
+        assert isinstance(app, BokehTornado)
+        return not check_allowlist(urlsplit(origin).netloc.lower() or origin, app.websocket_origins)
+
+    def _explain_origin(self) -> None:
+        self.set_status(403)
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.set_header("Cache-Control", "no-store")
+        self.finish(
+            "This was sent from a page of another site, or by a name that this dashboard does not "
+            "know as its own; its operator can add the name to ROBOAO_DASHBOARD_ORIGINS.\n"
+        )
 
     def _turn_away(self, visitor: Visitor | None) -> None:
         is_page = self.request.path in (*USER_PAGES, *ADMIN_PAGES)

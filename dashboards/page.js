@@ -87,6 +87,18 @@
     form.addEventListener("submit", (event) => { event.preventDefault(); choose(); });
   }
 
+  // Of a <form data-sparse> empty fields stay out of the address; they are given back for whoever
+  // comes back to the page. Enter clicks the button, too, and clicks leave the trees of widgets.
+  document.addEventListener("click", (event) => {
+    const place = event.composedPath()[0];
+    const sends = "form[data-sparse] button[type=submit]";
+    const form = place instanceof Element ? place.closest(sends)?.form : null;
+    if (!form) return;
+    const empty = [...form.elements].filter((field) => field.name && !field.value.trim());
+    for (const field of empty) field.disabled = true;
+    setTimeout(() => { for (const field of empty) field.disabled = false; }, 0);
+  });
+
   // Animations: <section data-player> with a picture, a button, a slider and a list of frames.
   const player = (node) => node instanceof Element ? node.closest("[data-player]") : null;
   const frames = (stage) => [...stage.querySelectorAll("[data-frame]")];

@@ -30,6 +30,8 @@ FORMATS = {
     "votable": "application/x-votable+xml",
 }
 _NO_INTEGER = -1
+# With these a spreadsheet's formula begins; what they may do is read and send the other cells.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -132,12 +134,19 @@ def read_rows(catalogue: Catalogue, query: ObservationQuery) -> tuple[list[tuple
 
 
 def csv_text(columns: Sequence[ExportColumn], rows: Iterable[tuple]) -> str:
-    """Return a table as CSV (RFC 4180), UTF-8, with a line of names; missing values are empty."""
+    """Return a table as CSV (RFC 4180), UTF-8, with a line of names; missing values are empty.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow([column.name for column in columns])
-    writer.writerows(rows)
+    writer.writerows([_no_formula(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def votable_bytes(

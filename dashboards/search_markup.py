@@ -20,12 +20,6 @@ from dashboards.sky_position import RADIUS_UNITS
 from roboao_assets.storage.catalogue import CONTRAST_SEPARATIONS_ARCSEC, SEARCHED_PRODUCTS
 
 LOADING = '<p class="loading" role="status">Searching…</p>'
-# Empty fields stay out of the address; they are given back for whoever comes back to the page.
-_SUBMIT = (
-    "const empty = [...this.elements].filter((e) => e.name &amp;&amp; !e.value.trim());"
-    "empty.forEach((e) => { e.disabled = true; });"
-    "setTimeout(() => empty.forEach((e) => { e.disabled = false; }), 0);"
-)
 _MOST_SHOWN = 300
 _PRODUCT_WORDS = {"strehl": "Strehl ratio", "pca": "PCA and contrast"}
 # Column -> its head, by what it is sorted, its class, its title.
@@ -56,7 +50,7 @@ def search_form(form: SearchForm) -> str:
     sort = f'<input type="hidden" name="sort" value="{escape(form.sort)}">' if form.sort else ""
     return (
         '<div class="page-title"><h1>Search</h1></div>'
-        f'<form method="get" action="/search" role="search" onsubmit="{_SUBMIT}">{filled}{sort}'
+        f'<form method="get" action="/search" role="search" data-sparse>{filled}{sort}'
         '<div class="buttons"><button type="submit">Search</button>'
         '<a href="/search">clear everything</a></div></form>'
     )

@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import json
 import secrets
-import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from dashboards.access import Visitor
 from dashboards.source import CatalogueSource
 from roboao_assets.science.errors import CatalogueUnavailableError, SettingsError
 from roboao_assets.storage.catalogue import User
+from roboao_assets.storage.credentials import check_private
 from roboao_assets.storage.files import write_private_once
 
 COOKIE = "roboao_session"
@@ -153,18 +153,17 @@ def read_secret(given: str, path: Path) -> str:
         return given
     try:
         write_private_once(path, secrets.token_hex(32).encode())
-        mode = stat.S_IMODE(path.stat().st_mode)
+        check_private(path, "signs the sessions")
         secret = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
             f"the secret that signs the sessions cannot be kept in {path}: {error}; make the "
             f"archive writable, or set ROBOAO_COOKIE_SECRET"
         ) from error
-    if mode & 0o077 or len(secret) < LEAST_SECRET_CHARACTERS:
+    if len(secret) < LEAST_SECRET_CHARACTERS:
         raise SettingsError(
-            f"{path} signs the sessions and has mode {mode:04o} and {len(secret)} characters; it "
-            f"must be its owner's alone (0600) and hold {LEAST_SECRET_CHARACTERS}: remove it, and "
-            f"a new one is made"
+            f"{path} signs the sessions and has {len(secret)} characters; it must hold "
+            f"{LEAST_SECRET_CHARACTERS}: remove it, and a new one is made"
         )
     return secret
 

@@ -4,6 +4,7 @@ import warnings
 
 import dagster as dg
 
+from roboao_assets.orchestration.markdown import markdown_text
 from roboao_assets.orchestration.night_stage import build_night_asset
 from roboao_assets.orchestration.resources import CodeLocation
 from roboao_assets.pipelines.failures import night_failures
@@ -83,7 +84,8 @@ def build_summary_checks(location: CodeLocation) -> list[dg.AssetChecksDefinitio
             with open_catalogue(location.settings.resolved_catalogue_url) as catalogue:
                 failures = night_failures(catalogue, context.partition_key)
             rows = [
-                f"| {f.subject} | {f.product} | {f.attempts} | {_cell(f.reason)} |"
+                f"| {markdown_text(f.subject)} | {f.product} | {f.attempts} "
+                f"| {markdown_text(f.reason)} |"
                 for f in failures[:_MOST_FAILURES]
             ]
             head = ["| of | product | attempts | reason |", "|---|---|---|---|"]
@@ -98,7 +100,3 @@ def build_summary_checks(location: CodeLocation) -> list[dg.AssetChecksDefinitio
             )
 
     return [nothing_failed]
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

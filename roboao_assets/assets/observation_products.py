@@ -43,6 +43,7 @@ from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.pipelines.library_changes import ReferenceJudgement
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.retrying import is_transient
+from roboao_assets.storage.sent_settings import settings_to_send
 
 LOCAL_POOL = "local_cluster"
 STAGES = (
@@ -283,7 +284,7 @@ def _reduce(
     rules = TaskRules(
         run_id=context.run.run_id,
         owner=owner_of(context.run),
-        settings_json=settings.to_json(),
+        settings_json=settings_to_send(settings),
         force=config.force,
         time_limit_s=settings.stage_timeout_s,
     )

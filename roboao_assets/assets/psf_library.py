@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 
+from roboao_assets.orchestration.markdown import markdown_text
 from roboao_assets.orchestration.night_stage import OWNERS
 from roboao_assets.orchestration.reference_checks import (
     news_of_references,
@@ -77,8 +78,9 @@ def _describe(library: PsfLibrary) -> tuple[dict[str, Any], str]:
     rows, history = library.show(), library.history()
     lines = ["| observation | object | filter | Strehl (%) | companion |", "|---|---|---|---|---|"]
     lines += [
-        f"| {_cell(row['obs_name'])} | {_cell(row['obj_name'])} | {_cell(row['filter'])} "
-        f"| {row['strehl_percent']:.1f} | {_cell(row['companion'])} |"
+        f"| {markdown_text(row['obs_name'])} | {markdown_text(row['obj_name'])} "
+        f"| {markdown_text(row['filter'])} | {row['strehl_percent']:.1f} "
+        f"| {markdown_text(row['companion'])} |"
         for row in rows
     ]
     metadata: dict[str, Any] = {
@@ -94,8 +96,3 @@ def _describe(library: PsfLibrary) -> tuple[dict[str, Any], str]:
             + (f" ({last.comment})" if last.comment else "")
         )
     return metadata, library.fingerprint()
-
-
-def _cell(value: object) -> str:
-    # An object's name is free text: a stroke would end the cell.
-    return str(value).replace("|", "\\|")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from roboao_assets.orchestration.markdown import markdown_code, markdown_text
 from roboao_assets.orchestration.night_stage import build_night_asset
 from roboao_assets.orchestration.resources import CodeLocation
 from roboao_assets.storage.catalogue import open_catalogue
@@ -46,7 +47,10 @@ def build_raw_checks(location: CodeLocation) -> list[dg.AssetChecksDefinition]:
             context: dg.AssetCheckExecutionContext,
         ) -> dg.AssetCheckResult:
             raw = read_night(location.settings.raw_roots, context.partition_key)
-            reasons = [f"- `{path.name}`: {reason}" for path, reason in raw.unreadable]
+            reasons = [
+                f"- {markdown_code(path.name)}: {markdown_text(reason)}"
+                for path, reason in raw.unreadable
+            ]
             return dg.AssetCheckResult(
                 passed=not reasons,
                 severity=dg.AssetCheckSeverity.WARN,
@@ -81,4 +85,4 @@ def build_raw_checks(location: CodeLocation) -> list[dg.AssetChecksDefinition]:
 
 
 def _bullets(names: Sequence[str]) -> str:
-    return "\n".join(f"- `{name}`" for name in names) or "none"
+    return "\n".join(f"- {markdown_code(name)}" for name in names) or "none"

@@ -21,6 +21,7 @@ from distributed import Client
 from roboao_assets.orchestration.observation_task import describe_process
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.science.errors import ArchiveError
+from roboao_assets.storage.sent_settings import missing_credentials, needs_credentials
 from roboao_assets.storage.settings import Settings
 
 # How long to wait for a connection, for the first worker, and for the workers' answer (s).
@@ -80,7 +81,7 @@ class ObservationCluster:
                 raise ClusterError(self._unreachable(error)) from error
             try:
                 client = opened.dask.client
-                check_cluster(client)
+                check_cluster(client, needs_credentials(self.settings))
                 yield client
             finally:
                 resources.__exit__(None, None, None)
@@ -157,16 +158,22 @@ class ClusterWatch:
         return threads
 
 
-def check_cluster(client: Client) -> None:
+def check_cluster(client: Client, catalogue: str = "") -> None:
     """Make sure that the scheduler and every worker can run our tasks.
 
     A worker that cannot import a task is silent for ten minutes before anybody
     learns of it; asked beforehand, it says so at once.
 
+    Parameters
+    ----------
+    client : distributed.Client
+    catalogue : str
+        For which a worker needs credentials of its own; empty: it needs none.
+
     Raises
     ------
     ClusterError
-        If there is no worker, or one without this package in this version.
+        If there is no worker, or one without this package in this version, or without credentials.
     """
     address = client.scheduler.address
     try:
@@ -189,6 +196,11 @@ def check_cluster(client: Client) -> None:
             raise ClusterError(
                 f"the Dask {name} (host {answer['host']}) has another version of roboao-archive "
                 f"than this run ({different}); update it and start it again"
+            )
+        if catalogue and name.startswith("worker") and answer["catalogue"] != catalogue:
+            raise ClusterError(
+                f"the Dask {name} (host {answer['host']}) cannot open the catalogue: "
+                f"{missing_credentials(catalogue, answer['catalogue'])}"
             )
 
 

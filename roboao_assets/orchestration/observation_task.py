@@ -8,13 +8,14 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from distributed import get_worker
 
 from roboao_assets import __version__
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.storage.sent_settings import catalogue_place
 from roboao_assets.storage.settings import Settings
 
 
@@ -55,6 +56,7 @@ class TaskRules:
     owner : str
         In whose name the observations are claimed: the same for a run and its retries.
     settings_json : str
+        Without credentials (`storage.sent_settings`): the scheduler and its log see it.
     force : bool
         Make also what is up to date.
     time_limit_s : float
@@ -63,7 +65,7 @@ class TaskRules:
 
     run_id: str
     owner: str
-    settings_json: str
+    settings_json: str = field(repr=False)
     force: bool
     time_limit_s: float
 
@@ -137,4 +139,6 @@ def describe_process() -> dict[str, object]:
         "code_versions": CODE_VERSIONS,
         # A task brings its settings: a worker must know each of them.
         "settings": sorted(Settings.model_fields),
+        # Its credentials do not come with the tasks.
+        "catalogue": catalogue_place(),
     }

@@ -25,6 +25,7 @@ from roboao_assets.orchestration.step_task import (
     make_step,
     make_step_on_worker,
 )
+from roboao_assets.storage.sent_settings import settings_to_send
 from roboao_assets.storage.settings import Settings
 
 # On steps that give work to the cluster, and do none themselves.
@@ -78,7 +79,7 @@ class DaskStepHandler(StepHandler):
     """
 
     def __init__(self, settings: Settings, time_limit_s: float | None) -> None:
-        self._settings_json = settings.to_json()
+        self._settings_json = settings_to_send(settings)
         self._time_limit_s = time_limit_s
         self._launched: dict[str, _Launched] = {}
 

@@ -9,7 +9,8 @@ import signal
 import socket
 
 from roboao_assets.orchestration.step_task import follow_parent
-from roboao_assets.storage.settings import Settings, adopt_settings
+from roboao_assets.storage.sent_settings import received_settings
+from roboao_assets.storage.settings import adopt_settings
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
     # The parent may have been started where interrupts are ignored, and we would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     told = json.loads(follow_parent())
-    adopt_settings(Settings.model_validate_json(told["settings"]))
+    adopt_settings(received_settings(told["settings"]))
     _execute(told["arguments"], told["where"])
 
 

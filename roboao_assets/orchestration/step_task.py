@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 from distributed import get_worker
@@ -41,14 +41,14 @@ class StepRequest:
     arguments : str
         Dagster's `ExecuteStepArgs`, serialised.
     settings_json : str
-        Those of the run (`Settings.to_json`).
+        Those of the run (`storage.sent_settings`).
     time_limit_s : float or None
         From the start of the process.
     """
 
     key: str
     arguments: str
-    settings_json: str
+    settings_json: str = field(repr=False)
     time_limit_s: float | None = None
 
     def message(self, where: str) -> bytes:

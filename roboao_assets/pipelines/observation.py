@@ -34,6 +34,7 @@ from roboao_assets.storage.catalogue import Catalogue
 from roboao_assets.storage.catalogue.documents import status_path
 from roboao_assets.storage.catalogue.values import at_path
 from roboao_assets.storage.raw_night import RawExposure, read_night
+from roboao_assets.storage.sent_settings import received_settings
 from roboao_assets.storage.settings import Settings
 
 
@@ -163,7 +164,7 @@ def reduce_observation(
     Parameters
     ----------
     settings_json : str
-        A `Settings`, as JSON.
+        A `Settings`, as JSON; what `storage.sent_settings` has left out is put in again.
     night, observation : str
         UT date and id.
     stages : tuple of str
@@ -186,7 +187,7 @@ def reduce_observation(
     wanted = [stage for stage in OBSERVATION_STAGES if stage in stages]
 
     def work(outcomes: list[StageOutcome]) -> StageOutcome:
-        settings = Settings.model_validate_json(settings_json)
+        settings = received_settings(settings_json)
         with open_workspace(settings) as ws:
             gone = vanished_files(ws, observation, exposures_of(settings, night))
             if gone:

@@ -178,15 +178,26 @@ def _observation_name(stem: str) -> ExposureName | None:
 
 
 def _raw_files(folder: Path) -> list[_RawFile]:
-    files = []
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                hidden = entry.name.startswith(".")
-                if entry.name.endswith(RAW_SUFFIX) and not hidden and entry.is_file():
-                    status = entry.stat()
-                    files.append(_RawFile(entry.name, status.st_size, status.st_mtime_ns))
+            found = [_raw_file(entry) for entry in entries if _has_raw_name(entry.name)]
     except OSError:
         # The folder was moved away while it was looked at: the next look sees it or not.
-        return files
-    return files
+        return []
+    return [file for file in found if file is not None]
+
+
+def _has_raw_name(name: str) -> bool:
+    return name.endswith(RAW_SUFFIX) and not name.startswith(".")
+
+
+def _raw_file(entry: os.DirEntry[str]) -> _RawFile | None:
+    """Return what a raw file's name leads to; None if that is no file, which hides no other."""
+    try:
+        if not entry.is_file():
+            return None
+        status = entry.stat()
+    except OSError:
+        # It was removed since the folder was listed, or is a link to itself.
+        return None
+    return _RawFile(entry.name, status.st_size, status.st_mtime_ns)

@@ -35,6 +35,7 @@ from pydantic_settings import (
 
 from roboao_assets.science.errors import SettingsError
 from roboao_assets.science.instrument import InstrumentProfile, select_profile
+from roboao_assets.storage.credentials import check_settings_file, what_is_wrong
 from roboao_assets.storage.decision_fields import LIBRARY_REFERENCES
 from roboao_assets.storage.decisions import (
     AllOf,
@@ -50,6 +51,7 @@ from roboao_assets.storage.nap import find_timezone, parse_nap
 # Variables of this prefix that are no settings: where the settings file is, and the tests' own.
 _NOT_SETTINGS = ("ROBOAO_CONFIG", "ROBOAO_TEST_")
 _SQLITE = "sqlite:///"
+_FILE = "roboao.toml"
 
 
 AutoOrNumber = Literal["auto"] | Annotated[int, Field(ge=1)]
@@ -311,7 +313,12 @@ class Settings(BaseSettings):
     """All settings of an archive."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ROBOAO_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix="ROBOAO_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        # What is wrong may be a password.
+        hide_input_in_errors=True,
     )
 
     raw_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
@@ -319,7 +326,9 @@ class Settings(BaseSettings):
     )
     archive_root: Path = Field(Path("archive"), description="the archive tree")
     catalogue_url: str = Field(
-        "", description="sqlite:///path or mongodb://...; empty: catalogue.sqlite in the archive"
+        "",
+        repr=False,
+        description="sqlite:///path or mongodb://...; empty: catalogue.sqlite in the archive",
     )
     instruments_file: Path | None = Field(
         None, description="TOML file of a site's own instrument profiles, beside those shipped"
@@ -460,7 +469,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments over environment over the file."""
-        file = Path(os.environ.get("ROBOAO_CONFIG", "roboao.toml"))
+        file = Path(os.environ.get("ROBOAO_CONFIG", _FILE))
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
 
     @cached_property
@@ -488,11 +497,8 @@ class Settings(BaseSettings):
         """The instrument profiles by name."""
         return load_instruments(self.instruments_file)
 
-    def to_json(self) -> str:
-        """Return the settings for another process, whose working directory may be another.
-
-        Relative paths become absolute; secrets stay here.
-        """
+    def with_absolute_paths(self) -> "Settings":
+        """Return the settings for a process whose working directory may be another."""
         file = self.instruments_file
         catalogue = self.catalogue_url
         if catalogue.startswith(_SQLITE):
@@ -504,7 +510,7 @@ class Settings(BaseSettings):
                 "instruments_file": file.absolute() if file else None,
                 "catalogue_url": catalogue,
             }
-        ).model_dump_json()
+        )
 
     def profile(self, camera: str, utc: datetime) -> InstrumentProfile:
         """Return the profile of `camera` at `utc` (UnknownInstrumentError if there is none)."""
@@ -546,13 +552,11 @@ def load_settings(**overrides: Any) -> Settings:
     file = os.environ.get("ROBOAO_CONFIG")
     if file and not Path(file).is_file():
         raise SettingsError(f"ROBOAO_CONFIG names {file}, and there is no such file")
+    check_settings_file(Path(file or _FILE))
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']} (got {item['input']!r})"
-            for item in error.errors()
-        )
+        problems = "; ".join(what_is_wrong(item) for item in error.errors())
         raise SettingsError(f"settings that cannot be used: {problems}") from None
     except (tomllib.TOMLDecodeError, ValueError) as error:
         raise SettingsError(f"the settings cannot be read: {error}") from error

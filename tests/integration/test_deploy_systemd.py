@@ -104,6 +104,20 @@ def test_the_workspace_names_the_code_servers_port():
     assert server["grpc_server"]["port"] == int(words[words.index("-p") + 1])
 
 
+@pytest.mark.parametrize(("mode", "status"), [(0o600, 0), (0o400, 0), (0o640, 78), (0o604, 78)])
+def test_nothing_starts_while_others_may_read_the_secrets(tmp_path, mode, status):
+    text = (FOLDER / "systemd/roboao-.service.d/10-common.conf").read_text()
+    (command,) = re.findall(r"^ExecStartPre=\+/bin/sh -c '(.+)'$", text, re.MULTILINE)
+    file = tmp_path / "environment"
+    file.touch()
+    file.chmod(mode)
+    # What systemd makes of it, with the file of the test.
+    command = command.replace("$$", "$").replace("/etc/roboao/environment", str(file))
+    ran = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ran.returncode == status
+    assert ("chmod 600" in ran.stderr) == bool(status)
+
+
 def test_the_example_environment_can_be_loaded(monkeypatch, tmp_path):
     """With what is commented out as well: each is a setting that there is."""
     monkeypatch.chdir(tmp_path)

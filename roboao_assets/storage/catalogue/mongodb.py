@@ -49,6 +49,7 @@ from roboao_assets.storage.catalogue.search_fields import (
 )
 from roboao_assets.storage.catalogue.sky import separation_rad
 from roboao_assets.storage.catalogue.values import at_path, now_utc
+from roboao_assets.storage.credentials import without_credentials
 
 DEFAULT_DATABASE = "roboao"
 IMAGES, CLAIMS = "images", "claims"
@@ -131,7 +132,7 @@ class MongoCatalogue(Catalogue):
     @property
     def url(self) -> str:
         """The URL without user and password."""
-        return re.sub(r"//.*@", "//***@", self._url)
+        return without_credentials(self._url)
 
     def close(self) -> None:
         """Close the client; calling it again does nothing."""

@@ -54,6 +54,20 @@ def test_the_cluster_has_our_code(client):
     check_cluster(client)
 
 
+def test_a_worker_without_the_password_of_the_catalogue_is_refused(client):
+    place = "mongodb://***@db.example.org/roboao"
+    with pytest.raises(ClusterError, match="ROBOAO_CATALOGUE_URL is not set, not mongodb://") as no:
+        check_cluster(client, place)
+    assert "Dask worker" in str(no.value)
+
+
+def test_a_task_does_not_show_its_settings():
+    """What Dask writes into its log when a task fails is the repr of its arguments."""
+    shown = repr(rules())
+    assert "run_id='run'" in shown
+    assert "settings" not in shown
+
+
 def test_every_observation_comes_back_once_with_its_stages(client):
     names = [f"star_{n}" for n in range(12)]
     results = reduce(client, names)
