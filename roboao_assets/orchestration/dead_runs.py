@@ -16,8 +16,8 @@ from roboao_assets.orchestration.run_process import (
     boot_id,
     process_of,
     ran_at,
-    start_ticks,
 )
+from roboao_assets.storage.processes import start_ticks
 
 log = logging.getLogger(__name__)
 

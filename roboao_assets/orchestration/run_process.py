@@ -15,6 +15,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from roboao_assets.storage.processes import start_ticks
+
 # The night that a run is of.
 NIGHT_TAG = "roboao/night"
 # On every run of the archive, put there by whoever starts it.
@@ -23,7 +25,6 @@ PROCESS_TAG = "roboao/process"
 _PROC = Path("/proc")
 # A process reports an event after its start; times of the two clocks differ by less.
 _CLOCK_TOLERANCE_S = 2.0
-_NOT_RUNNING = ("Z", "X", "x")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +86,6 @@ def boot_id() -> str:
         return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-def start_ticks(pid: int) -> int | None:
-    """Return when a process started (clock ticks since the boot); None if it does not run."""
-    try:
-        line = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    # The name of the program stands in parentheses, and may hold anything.
-    fields = line.rpartition(")")[2].split()
-    state, started = fields[0], fields[19]
-    return None if state in _NOT_RUNNING else int(started)
 
 
 def ran_at(pid: int, timestamp: float) -> bool:

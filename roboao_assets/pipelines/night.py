@@ -8,6 +8,7 @@ from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.redo import BY_ARCHIVE
 from roboao_assets.pipelines.retrying import is_transient, next_attempt
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
+from roboao_assets.storage.files import remove_abandoned
 from roboao_assets.storage.settings import Settings
 
 _NightWork = Callable[..., StageOutcome]
@@ -23,6 +24,8 @@ _SECTIONS = {
     "contrast_summary": "contrast_curve",
     night_report.STAGE: night_report.SECTION,
 }
+# The first and the last stage of a night: what killed processes left half written is removed then.
+_AT_THE_ENDS = ("raw_night", night_report.STAGE)
 
 
 def register_night(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
@@ -68,6 +71,9 @@ def report_night(settings: Settings, night: str, *, force: bool = False) -> Stag
 def _run(stage: str, work: _NightWork, settings: Settings, night: str, force: bool) -> StageOutcome:
     def open_and_work() -> StageOutcome:
         with open_workspace(settings) as ws:
+            if stage in _AT_THE_ENDS:
+                remove_abandoned(ws.paths.root, deep=False)
+                remove_abandoned(ws.paths.night(night))
             outcome = run_stage(stage, lambda: work(ws, night, force=force))
             if not outcome.succeeded:
                 _record(ws, stage, night, outcome)

@@ -9,7 +9,8 @@ from dagster._core.events import EngineEventData
 
 from roboao_assets.orchestration.dead_runs import end_dead_runs
 from roboao_assets.orchestration.home import open_instance
-from roboao_assets.orchestration.run_process import launched_here, start_ticks, this_process
+from roboao_assets.orchestration.run_process import launched_here, this_process
+from roboao_assets.storage.processes import start_ticks
 from roboao_assets.storage.settings import Settings
 
 STARTED, CANCELING = DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING
