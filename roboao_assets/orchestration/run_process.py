@@ -40,6 +40,9 @@ class RunProcess:
     pid, start_ticks : int or None
         Of the process, and when it started (clock ticks since the boot); None of a run that a
         code server starts: it reports its process id itself.
+    launched_s, launched_since_boot_s : float or None
+        When such a run was launched (s since 1970, and since the boot): what it reports later can
+        be told from this by the clock of that time, whatever the clock is set to since.
     """
 
     run_id: str
@@ -47,6 +50,8 @@ class RunProcess:
     boot_id: str
     pid: int | None = None
     start_ticks: int | None = None
+    launched_s: float | None = None
+    launched_since_boot_s: float | None = None
 
     def tags(self) -> dict[str, str]:
         """Return the tag of the run."""
@@ -55,7 +60,13 @@ class RunProcess:
 
 def launched_here(run_id: str) -> RunProcess:
     """Return what can be said of a run that a code server of this host is about to start."""
-    return RunProcess(run_id=run_id, host=socket.gethostname(), boot_id=boot_id())
+    return RunProcess(
+        run_id=run_id,
+        host=socket.gethostname(),
+        boot_id=boot_id(),
+        launched_s=time.time(),
+        launched_since_boot_s=time.clock_gettime(time.CLOCK_BOOTTIME),
+    )
 
 
 def this_process(run_id: str) -> RunProcess:
@@ -88,10 +99,22 @@ def boot_id() -> str:
         return ""
 
 
-def ran_at(pid: int, timestamp: float) -> bool:
-    """Whether the process that has the id now had it at a time (s since 1970)."""
+def ran_at(pid: int, timestamp: float, launched: RunProcess | None = None) -> bool:
+    """Whether the process that has the id now had it at a time (s since 1970).
+
+    Parameters
+    ----------
+    pid : int
+    timestamp : float
+        By the clock as it was then, which may have been set since.
+    launched : RunProcess, optional
+        Of the launch that it came after.
+    """
     ticks = start_ticks(pid)
     if ticks is None:
         return False
-    since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME) - (time.time() - timestamp)
+    if launched is not None and launched.launched_s and launched.launched_since_boot_s:
+        since_boot_s = launched.launched_since_boot_s + (timestamp - launched.launched_s)
+    else:
+        since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME) - (time.time() - timestamp)
     return ticks / os.sysconf("SC_CLK_TCK") <= since_boot_s + _CLOCK_TOLERANCE_S

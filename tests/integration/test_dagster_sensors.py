@@ -444,6 +444,22 @@ def test_a_request_of_which_nothing_comes_is_tried_a_limited_number_of_times(arc
     assert gaps[-1] <= timedelta(days=1, seconds=2)
 
 
+def test_a_request_that_a_wrong_clock_put_off_does_not_wait_for_it(archive, instance):
+    catalogue = archive.registered(A)
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    asked = {"by": "the archive", "why": "it failed", "force": False}
+    wait = timedelta(minutes=2)
+    catalogue.requests.ask(A, "20160925", ["strehl_ratio"], not_before=moment + wait, **asked)
+    archive.at(moment)
+    assert not archive.tick_of("requests", instance).run_requests
+    # Put off a year ahead; then the clock was set right.
+    year = timedelta(days=365)
+    catalogue.requests.ask(
+        A, "20160925", ["strehl_ratio"], not_before=moment + year + wait, **asked
+    )
+    assert len(archive.tick_of("requests", instance).run_requests) == 1
+
+
 def test_a_night_without_psf_lib_has_its_candidates_made_again(archive, instance):
     catalogue = archive.registered(A, C)
     catalogue.publish_night("20160925", "raw", {})
