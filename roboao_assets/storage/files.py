@@ -1,8 +1,10 @@
 """Files that appear whole or not at all, and what is left of those that nobody finishes."""
 
+import errno
 import logging
 import os
 import re
+import shutil
 import socket
 import tempfile
 import time
@@ -29,6 +31,11 @@ def write_whole(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced to disk and renamed to `path`.
 
     On an exception nothing is left behind and `path` is as it was. `mode` is the file's.
+
+    Raises
+    ------
+    OSError
+        Of a full disk (ENOSPC) it names the file and the room that is left.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,8 +49,24 @@ def write_whole(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if not _is_full(error):
+            raise
+        free_mb = shutil.disk_usage(path.parent).free / 1e6
+        reason = f"no room for it on its disk, which has {free_mb:.1f} MB left"
+        raise OSError(errno.ENOSPC, reason, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_full(error: OSError) -> bool:
+    # astropy tells of it in words alone.
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or "Not enough space" in str(error)
+
+
+def is_of_the_disk(error: OSError) -> bool:
+    """Whether a disk refused: full, read-only, or broken."""
+    return _is_full(error) or error.errno in (errno.EROFS, errno.EIO)
 
 
 def _own_prefix() -> str:

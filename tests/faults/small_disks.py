@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-FULL_WORDS = ("No space left", "disk is full", "disk I/O error", "Not enough space")
+FULL_WORDS = ("No space left", "disk is full", "disk I/O error", "no room for it")
 
 
 def mount(*words: str | Path) -> None:

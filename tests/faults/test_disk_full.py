@@ -18,7 +18,7 @@ SEED = 77
 SIZE_MB = 300
 # Room left at the start, and the more that is made each time it is full: it fills in Dagster's
 # storage, in masters, in stacks, in packages.
-STEPS_MB = (0.05, 1.5, 3, 6, 12, 15)
+STEPS_MB = (0.05, 1.5, 14, 14, 14)
 EARLIER = "20170601"
 
 

@@ -1,5 +1,6 @@
 """Files whole or not at all."""
 
+import errno
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import pytest
 
 from roboao_assets.storage.files import (
     PARTIAL_PREFIX,
+    is_of_the_disk,
     remove_abandoned,
     write_bytes_whole,
     write_text_whole,
@@ -102,6 +104,27 @@ def test_of_what_cannot_be_looked_at_only_the_old_is_removed(tmp_path, name):
     before = time.time() - 2 * 86_400
     os.utime(path, (before, before))
     assert remove_abandoned(tmp_path) == [path]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), OSError("Not enough space on disk")]
+)
+def test_a_full_disk_is_told_with_the_file_and_the_room(tmp_path, error):
+    path = tmp_path / "a.fits"
+    write_bytes_whole(path, b"old")
+
+    def write_half():
+        with write_whole(path) as partial:
+            partial.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(OSError, match=r"no room for it .* MB left: '.*a\.fits'") as raised:
+        write_half()
+    # By this name such a failure is tried again.
+    assert type(raised.value) is OSError
+    assert is_of_the_disk(raised.value)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.fits"]
 
 
 def test_a_folder_that_is_not_there_has_nothing_to_remove(tmp_path):
