@@ -24,6 +24,8 @@ COOKIE = "roboao_session"
 LEAST_SECRET_CHARACTERS = 32
 OUTAGE = "The catalogue cannot be read now: {}."
 _DAY_S = 86_400.0
+# Clocks of servers that share a secret differ by less.
+_CLOCK_DIFFERENCE_S = 300.0
 
 
 class Sessions:
@@ -56,7 +58,12 @@ class Sessions:
 
     def open(self, handler: RequestHandler, user: User) -> None:
         """Begin a session of a user whose password was right."""
-        claim = {"name": user.name, "stamp": user.stamp, "login": secrets.token_hex(16)}
+        claim = {
+            "name": user.name,
+            "stamp": user.stamp,
+            "login": secrets.token_hex(16),
+            "opened_s": time.time(),
+        }
         value = create_signed_value(self._secret, COOKIE, json.dumps(claim))
         handler.set_cookie(COOKIE, value, max_age=int(self._seconds), **self.cookie_options())
 
@@ -91,7 +98,7 @@ class Sessions:
             self._ended[claim["login"]] = now + self._seconds
         return claim["name"]
 
-    def _claim(self, cookies: Mapping[str, Morsel[str]]) -> dict[str, str] | None:
+    def _claim(self, cookies: Mapping[str, Morsel[str]]) -> dict[str, Any] | None:
         morsel = cookies.get(COOKIE)
         if morsel is None:
             return None
@@ -102,7 +109,11 @@ class Sessions:
             max_age_days=self._seconds / _DAY_S,
             min_version=2,
         )
-        return None if value is None else json.loads(value)
+        claim = None if value is None else json.loads(value)
+        if claim is None or claim.get("opened_s", 0.0) > time.time() + _CLOCK_DIFFERENCE_S:
+            # One of the future was opened by a clock that was wrong: it would end much too late.
+            return None
+        return claim
 
 
 def find_user(source: CatalogueSource, name: str) -> User | None:

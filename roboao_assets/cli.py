@@ -22,6 +22,7 @@ from roboao_assets.commands import (
 )
 from roboao_assets.commands.terminal import console, stop
 from roboao_assets.science.errors import ArchiveError
+from roboao_assets.storage.files import is_of_the_disk
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,12 +48,16 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one sentence and exit status 2."""
+    """Run the command line; an error of ours, or of a disk, is one sentence and exit status 2."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()
     except ArchiveError as error:
         stop(str(error))
+    except OSError as error:
+        if not is_of_the_disk(error):
+            raise
+        stop(f"{error}; see to the disk and start again: what was made before is kept")
 
 
 if __name__ == "__main__":

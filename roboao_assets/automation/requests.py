@@ -1,7 +1,6 @@
 """The sensor that obeys: what operators ask for, and what failed for a reason that may pass."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 
 import dagster as dg
 
@@ -30,7 +29,7 @@ from roboao_assets.pipelines.redo import (
     take_wishes,
     with_dependents,
 )
-from roboao_assets.pipelines.retrying import next_attempt
+from roboao_assets.pipelines.retrying import has_waited, next_attempt
 from roboao_assets.storage.catalogue import (
     PIPELINES,
     Catalogue,
@@ -119,12 +118,8 @@ def _due(
         for request in book
         if request.night not in active
         and request.attempts <= most
-        and (request.not_before is None or _aware(request.not_before) <= now)
+        and has_waited(request.not_before and request.not_before.astimezone(), now)
     ]
-
-
-def _aware(time: datetime) -> datetime:
-    return time.astimezone()
 
 
 def _runs(

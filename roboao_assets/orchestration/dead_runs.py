@@ -16,8 +16,8 @@ from roboao_assets.orchestration.run_process import (
     boot_id,
     process_of,
     ran_at,
-    start_ticks,
 )
+from roboao_assets.storage.processes import start_ticks
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _gone_by_events(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
         if told is None:
             continue
         pid = int(str(told.value))
-        if ran_at(pid, entry.timestamp):
+        if ran_at(pid, entry.timestamp, process_of(run)):
             return ""
         return f"its process {pid} on {socket.gethostname()} is gone, without a word: it was killed"
     return ""

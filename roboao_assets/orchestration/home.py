@@ -7,9 +7,15 @@ from importlib import resources
 from pathlib import Path
 
 import dagster as dg
+from sqlalchemy.exc import DBAPIError
 
+from roboao_assets.science.errors import ArchiveError
 from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.settings import Settings
+
+
+class DagsterStorageError(ArchiveError):
+    """Where Dagster keeps runs and events cannot be read or written."""
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -36,6 +42,20 @@ def prepare_dagster_home(settings: Settings) -> Path:
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """Yield the Dagster instance of the archive; closed afterwards."""
-    with dg.DagsterInstance.from_config(str(prepare_dagster_home(settings))) as instance:
-        yield instance
+    """Yield the Dagster instance of the archive; closed afterwards.
+
+    Raises
+    ------
+    DagsterStorageError
+        Its storage cannot be read or written, at the opening or later.
+    """
+    try:
+        with dg.DagsterInstance.from_config(str(prepare_dagster_home(settings))) as instance:
+            yield instance
+    except DBAPIError as error:
+        # What SQLAlchemy adds is the statement, over many lines.
+        raise DagsterStorageError(
+            f"Dagster's storage ({dagster_home(settings)}, or the server that dagster.yaml there "
+            f"names) did not work: {error.orig}; look for a full or read-only disk, or whether "
+            f"the server runs, and start again: what was made before is kept"
+        ) from error

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from roboao_assets.storage.processes import start_ticks
+
 # The night that a run is of.
 NIGHT_TAG = "roboao/night"
 # On every run of the archive, put there by whoever starts it.
@@ -23,7 +25,6 @@ PROCESS_TAG = "roboao/process"
 _PROC = Path("/proc")
 # A process reports an event after its start; times of the two clocks differ by less.
 _CLOCK_TOLERANCE_S = 2.0
-_NOT_RUNNING = ("Z", "X", "x")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,9 @@ class RunProcess:
     pid, start_ticks : int or None
         Of the process, and when it started (clock ticks since the boot); None of a run that a
         code server starts: it reports its process id itself.
+    launched_s, launched_since_boot_s : float or None
+        When such a run was launched (s since 1970, and since the boot): what it reports later can
+        be told from this by the clock of that time, whatever the clock is set to since.
     """
 
     run_id: str
@@ -46,6 +50,8 @@ class RunProcess:
     boot_id: str
     pid: int | None = None
     start_ticks: int | None = None
+    launched_s: float | None = None
+    launched_since_boot_s: float | None = None
 
     def tags(self) -> dict[str, str]:
         """Return the tag of the run."""
@@ -54,7 +60,13 @@ class RunProcess:
 
 def launched_here(run_id: str) -> RunProcess:
     """Return what can be said of a run that a code server of this host is about to start."""
-    return RunProcess(run_id=run_id, host=socket.gethostname(), boot_id=boot_id())
+    return RunProcess(
+        run_id=run_id,
+        host=socket.gethostname(),
+        boot_id=boot_id(),
+        launched_s=time.time(),
+        launched_since_boot_s=time.clock_gettime(time.CLOCK_BOOTTIME),
+    )
 
 
 def this_process(run_id: str) -> RunProcess:
@@ -87,22 +99,22 @@ def boot_id() -> str:
         return ""
 
 
-def start_ticks(pid: int) -> int | None:
-    """Return when a process started (clock ticks since the boot); None if it does not run."""
-    try:
-        line = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    # The name of the program stands in parentheses, and may hold anything.
-    fields = line.rpartition(")")[2].split()
-    state, started = fields[0], fields[19]
-    return None if state in _NOT_RUNNING else int(started)
+def ran_at(pid: int, timestamp: float, launched: RunProcess | None = None) -> bool:
+    """Whether the process that has the id now had it at a time (s since 1970).
 
-
-def ran_at(pid: int, timestamp: float) -> bool:
-    """Whether the process that has the id now had it at a time (s since 1970)."""
+    Parameters
+    ----------
+    pid : int
+    timestamp : float
+        By the clock as it was then, which may have been set since.
+    launched : RunProcess, optional
+        Of the launch that it came after.
+    """
     ticks = start_ticks(pid)
     if ticks is None:
         return False
-    since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME) - (time.time() - timestamp)
+    if launched is not None and launched.launched_s and launched.launched_since_boot_s:
+        since_boot_s = launched.launched_since_boot_s + (timestamp - launched.launched_s)
+    else:
+        since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME) - (time.time() - timestamp)
     return ticks / os.sysconf("SC_CLK_TCK") <= since_boot_s + _CLOCK_TOLERANCE_S

@@ -1,6 +1,10 @@
-"""Dagster's queue of runs, which lets nothing out while the archive naps or its disk is full."""
+"""Dagster's queue of runs, which lets nothing out while the archive naps or its disk is full.
+
+In the daemon it is also what notices a clock that was set back.
+"""
 
 import logging
+from typing import Any
 
 from dagster._core.run_coordinator.queued_run_coordinator import (
     QueuedRunCoordinator,
@@ -8,6 +12,7 @@ from dagster._core.run_coordinator.queued_run_coordinator import (
 )
 
 from roboao_assets.orchestration.readiness import why_not_now
+from roboao_assets.orchestration.sensor_ticks import ClockWatch, wake_sensors
 from roboao_assets.science.errors import SettingsError
 from roboao_assets.storage.settings import load_settings
 
@@ -23,9 +28,16 @@ class ArchiveRunCoordinator(QueuedRunCoordinator):
 
     _told = ""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._clock = ClockWatch()
+
     def get_run_queue_config(self) -> RunQueueConfig:
         """Return the limits that hold now: the daemon asks every few seconds."""
         config = super().get_run_queue_config()
+        if self.has_instance and self._clock.was_set_back():
+            # Here, because nothing else of ours is in Dagster's daemon all the time.
+            wake_sensors(self._instance)
         try:
             reason = why_not_now(load_settings())
         except SettingsError as error:

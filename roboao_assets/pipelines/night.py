@@ -9,6 +9,7 @@ from roboao_assets.pipelines.redo import BY_ARCHIVE
 from roboao_assets.pipelines.retrying import is_transient, next_attempt
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
 from roboao_assets.storage.catalogue import AskedStage
+from roboao_assets.storage.files import remove_abandoned
 from roboao_assets.storage.settings import Settings
 
 _NightWork = Callable[..., StageOutcome]
@@ -24,6 +25,8 @@ _SECTIONS = {
     "contrast_summary": "contrast_curve",
     night_report.STAGE: night_report.SECTION,
 }
+# The first and the last stage of a night: what killed processes left half written is removed then.
+_AT_THE_ENDS = ("raw_night", night_report.STAGE)
 
 
 def register_night(settings: Settings, night: str, *, force: bool = False) -> StageOutcome:
@@ -70,6 +73,9 @@ def _run(stage: str, work: _NightWork, settings: Settings, night: str, force: bo
     def open_and_work() -> StageOutcome:
         with open_workspace(settings) as ws:
             asked = _asked(ws, stage, night)
+            if stage in _AT_THE_ENDS:
+                remove_abandoned(ws.paths.root, deep=False)
+                remove_abandoned(ws.paths.night(night))
             outcome = run_stage(stage, lambda: work(ws, night, force=force))
             # A wish for the product anew is not met by a run that found it as it should be.
             if asked is not None and (force or not asked.force):

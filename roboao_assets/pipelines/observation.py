@@ -33,6 +33,7 @@ from roboao_assets.science.errors import RawDataError
 from roboao_assets.storage.catalogue import Catalogue
 from roboao_assets.storage.catalogue.documents import status_path
 from roboao_assets.storage.catalogue.values import at_path
+from roboao_assets.storage.files import remove_abandoned
 from roboao_assets.storage.raw_night import RawExposure, read_night
 from roboao_assets.storage.sent_settings import received_settings
 from roboao_assets.storage.settings import Settings
@@ -208,6 +209,7 @@ def reduce_observation(
                     f"{observation} is being reduced by another run; it is left to that one"
                 )
             try:
+                remove_abandoned(ws.paths.observation(night, observation))
                 _run(ctx, wanted, outcomes, begin)
             finally:
                 claim.release()

@@ -52,3 +52,12 @@ def is_transient(outcome: StageOutcome) -> bool:
 def next_attempt(failures: int, now: datetime) -> datetime:
     """When a product that failed so often (from 1) is tried again."""
     return now + min(_FIRST_WAIT * 2 ** min(max(failures, 1) - 1, 20), _LONGEST_WAIT)
+
+
+def has_waited(until: datetime | None, now: datetime) -> bool:
+    """Whether what was to wait `until` then may begin `now` (both aware).
+
+    Nothing is put off for longer than a day: what waits for longer was put off by a clock that
+    was wrong.
+    """
+    return until is None or not timedelta(0) < until - now <= _LONGEST_WAIT

@@ -2,7 +2,9 @@
 
 import os
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
+from http.cookies import SimpleCookie
 
 import pytest
 from hypothesis import given
@@ -11,10 +13,12 @@ from hypothesis import strategies as st
 from dashboards.access import Asked, picture_subject
 from dashboards.app import allowed_origins
 from dashboards.login_form import own_path
-from dashboards.sessions import read_secret
+from dashboards.sessions import Sessions, read_secret
+from dashboards.source import CatalogueSource
 from dashboards.throttle import Throttle
 from roboao_assets.science.errors import PasswordError, SettingsError
 from roboao_assets.storage import passwords
+from roboao_assets.storage.catalogue import open_catalogue
 from roboao_assets.storage.settings import Settings, load_settings
 
 
@@ -163,3 +167,30 @@ def test_where_a_login_leads_is_on_this_server(text):
 )
 def test_what_a_picture_shows(key, subject):
     assert picture_subject(key) == Asked(*subject)
+
+
+class Browser:
+    """Keeps what a server sets, as a handler hands it on."""
+
+    def __init__(self):
+        self.cookies = SimpleCookie()
+
+    def set_cookie(self, name, value, **options):
+        self.cookies[name] = value.decode("ascii")
+
+
+def test_a_session_that_a_wrong_clock_has_opened_is_none(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/catalogue.sqlite"
+    with open_catalogue(url) as catalogue:
+        catalogue.users.add("ann", passwords.hash_password("correct horse battery"), "all")
+        ann = catalogue.users.get("ann")
+    sessions, browser = Sessions(CatalogueSource(url), "s" * 32, hours=8), Browser()
+    time_of_day = time.time
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: time_of_day() + 365 * 86_400)
+        sessions.open(browser, ann)
+        assert sessions.find(browser.cookies) is not None
+    # It would last for a year and eight hours.
+    assert sessions.find(browser.cookies) is None
+    sessions.open(browser, ann)
+    assert sessions.find(browser.cookies) is not None

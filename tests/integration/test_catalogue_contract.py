@@ -15,6 +15,7 @@ from roboao_assets.storage.catalogue import (
     Catalogue,
     NightSummary,
     ObservationQuery,
+    mongodb,
     new_observation,
     night_of,
     open_catalogue,
@@ -494,6 +495,19 @@ def test_claims(catalogue):
         catalogue.claim(ID, "bright_star", "", 60.0)
 
 
+def test_a_claim_of_the_future_holds_nobody_up(catalogue, monkeypatch):
+    year_s, time_of_day, now_utc = 365 * 86_400.0, time.time, mongodb.now_utc
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: time_of_day() + year_s)
+        ahead.setattr(mongodb, "now_utc", lambda: now_utc() + timedelta(seconds=year_s))
+        assert catalogue.claim(ID, "reduction", "one", ttl_s=60) is True
+        assert catalogue.claimant(ID, "reduction") == "one"
+    # The clock was wrong, and is set back.
+    assert catalogue.claimant(ID, "reduction") is None
+    assert catalogue.claim(ID, "reduction", "two", ttl_s=60) is True
+    assert catalogue.claim(ID, "reduction", "one", ttl_s=60) is False
+
+
 def test_access_follows_the_programs_pi(catalogue):
     catalogue.register_observation(document_of(program_pi=["duev", "law"]))
     catalogue.register_observation(document_of(OTHER))
@@ -627,7 +641,7 @@ class TestOpening:
             open_catalogue(f"sqlite:///{tmp_path}/later.sqlite")
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_catalogue_of_an_older_version_is_brought_to_this_one(tmp_path, version):
     """Documents that were registered before are found by fields that are searched since."""
     import sqlite3
@@ -647,7 +661,8 @@ def test_catalogue_of_an_older_version_is_brought_to_this_one(tmp_path, version)
         CREATE INDEX objects_0 ON objects (name);"""
     connection.executescript(
         f"""{objects if version < 3 else ""}
-        DROP TABLE comments;
+        {"DROP TABLE comments;" if version < 4 else ""}
+        ALTER TABLE claims DROP COLUMN taken;
         {"DROP TABLE requests; DROP TABLE history;" if version == 1 else ""}
         PRAGMA user_version = {version};"""
     )
@@ -661,3 +676,4 @@ def test_catalogue_of_an_older_version_is_brought_to_this_one(tmp_path, version)
             assert [d["_id"] for d in catalogue.find_observations(query)] == found
         assert catalogue.actions.newest("a") == []
         assert catalogue.comments.of("a") == []
+        assert catalogue.claim("a", "reduction", "one", ttl_s=60)

@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 import time
 import uuid
 from dataclasses import replace
@@ -19,6 +21,8 @@ from roboao_assets.automation.tags import (
     PRIORITY_TAG,
     RANGE_END_TAG,
     RANGE_START_TAG,
+    active_nights,
+    night_tags,
     nights_of_run,
     range_tags,
 )
@@ -26,9 +30,11 @@ from roboao_assets.definitions import build_definitions
 from roboao_assets.orchestration.partitions import register_raw_nights
 from roboao_assets.orchestration.reloading import ReloadAnswer
 from roboao_assets.orchestration.resources import load_code_location
+from roboao_assets.orchestration.run_process import this_process
 from roboao_assets.pipelines.freshness import product_record
 from roboao_assets.pipelines.redo import plan_redo
 from roboao_assets.storage.catalogue import User, new_observation, open_catalogue, product
+from roboao_assets.storage.processes import start_ticks
 from roboao_assets.storage.raw_names import parse_exposure_name
 from roboao_assets.storage.settings import Settings
 
@@ -108,6 +114,7 @@ def test_all_sensors_run_by_default(archive):
         "psf_library_changes",
         "requests",
         "products_on_disk",
+        "dead_runs",
         "old_run_logs",
     }
     assert {s.default_status for s in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
@@ -442,6 +449,40 @@ def test_a_request_of_which_nothing_comes_is_tried_a_limited_number_of_times(arc
     assert gaps[0] >= timedelta(minutes=1)
     assert gaps == sorted(gaps)
     assert gaps[-1] <= timedelta(days=1, seconds=2)
+
+
+def test_a_request_that_a_wrong_clock_put_off_does_not_wait_for_it(archive, instance):
+    catalogue = archive.registered(A)
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    asked = {"by": "the archive", "why": "it failed", "force": False}
+    wait = timedelta(minutes=2)
+    catalogue.requests.ask(A, "20160925", ["strehl_ratio"], not_before=moment + wait, **asked)
+    archive.at(moment)
+    assert not archive.tick_of("requests", instance).run_requests
+    # Put off a year ahead; then the clock was set right.
+    year = timedelta(days=365)
+    catalogue.requests.ask(
+        A, "20160925", ["strehl_ratio"], not_before=moment + year + wait, **asked
+    )
+    assert len(archive.tick_of("requests", instance).run_requests) == 1
+
+
+def test_a_run_whose_process_is_gone_holds_up_its_night_no_longer(archive, instance):
+    job = dg.job(name="any")(lambda: None)
+    run = instance.create_run_for_job(
+        job, status=dg.DagsterRunStatus.STARTED, tags=night_tags("20160925")
+    )
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        of_process = replace(
+            this_process(run.run_id), pid=process.pid, start_ticks=start_ticks(process.pid)
+        )
+        instance.add_run_tags(run.run_id, of_process.tags())
+        alive = archive.tick_of("dead_runs", instance)
+        assert "has its process" in alive.skip_message
+        process.kill()
+    gone = archive.tick_of("dead_runs", instance)
+    assert run.run_id in gone.skip_message
+    assert active_nights(instance) == set()
 
 
 def test_a_night_without_psf_lib_has_its_candidates_made_again(archive, instance):

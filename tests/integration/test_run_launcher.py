@@ -13,7 +13,8 @@ from dagster._core.workspace.load_target import PythonFileTarget
 
 from roboao_assets.orchestration.dead_runs import end_dead_runs
 from roboao_assets.orchestration.home import open_instance
-from roboao_assets.orchestration.run_process import boot_id, process_of, start_ticks
+from roboao_assets.orchestration.run_process import boot_id, process_of
+from roboao_assets.storage.processes import start_ticks
 from roboao_assets.storage.settings import Settings
 
 LIMIT_S = 120

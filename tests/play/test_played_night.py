@@ -5,125 +5,19 @@ real daemon, sensors, Dask workers and a server that speaks MongoDB's protocol; 
 """
 
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import dagster as dg
 import pytest
+from archive_deployment import NIGHT, Deployment, images
 from pymongo import MongoClient
 
-from roboao_assets.storage.catalogue import ObservationQuery, open_catalogue, product
+from roboao_assets.storage.catalogue import open_catalogue
 from roboao_assets.storage.files import PARTIAL_PREFIX
 from roboao_assets.storage.raw_night import read_night
 from simulator import simulate_night
-
-NIGHT = "20170607"
-LIMIT_S = 1500
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Deployment:
-    """`roboao serve` with an archive, a raw root and a Dagster home of its own."""
-
-    def __init__(self, folder: Path, catalogue_url: str):
-        self.folder, self.url = folder, catalogue_url
-        self.raw = folder / "raw" / NIGHT
-        self.raw.mkdir(parents=True)
-        self.archive = folder / "archive"
-        self.home = folder / "dagster_home"
-        self.home.mkdir()
-        self.log = folder / "serve.log"
-        self.process: subprocess.Popen | None = None
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ROBOAO_", "DAGSTER_"))}
-        self.environment = kept | {
-            "DAGSTER_HOME": str(self.home),
-            "DAGSTER_DISABLE_TELEMETRY": "1",
-            "ROBOAO_RAW_ROOTS": str(folder / "raw"),
-            "ROBOAO_ARCHIVE_ROOT": str(self.archive),
-            "ROBOAO_CATALOGUE_URL": catalogue_url,
-            "ROBOAO_WORKERS": "2",
-            "ROBOAO_SENSOR_INTERVAL_S": "5",
-            "ROBOAO_SETTLE_S": "3",
-            "ROBOAO_DAGSTER_PORT": str(free_port()),
-            "ROBOAO_DASHBOARD_PORT": str(free_port()),
-            "ROBOAO_METRICS_PORT": "0",
-        }
-
-    def start(self) -> None:
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "roboao_assets.cli", "serve"],
-                env=self.environment,
-                cwd=self.folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def kill(self) -> None:
-        """Everything of it at once, as a power cut does."""
-        assert self.process is not None
-        own = str(self.home).encode()
-        for process in Path("/proc").iterdir():
-            if not process.name.isdigit():
-                continue
-            try:
-                if own in (process / "environ").read_bytes():
-                    os.kill(int(process.name), signal.SIGKILL)
-            except (OSError, ProcessLookupError):
-                continue
-        self.process.wait(30)
-
-    def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(90)
-            except subprocess.TimeoutExpired:
-                self.kill()
-
-    def roboao(self, *words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "roboao_assets.cli", *words],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-        return done.stdout + done.stderr
-
-    def document(self, observation: str) -> dict:
-        with open_catalogue(self.url, read_only=True) as catalogue:
-            return catalogue.observation(observation) or {}
-
-    def status(self, observation: str, name: str = "bright_star") -> dict:
-        return product(self.document(observation), name).get("status") or {}
-
-    def unfinished_runs(self) -> list[dg.DagsterRun]:
-        with dg.DagsterInstance.from_config(str(self.home)) as instance:
-            return [run for run in instance.get_runs(limit=200) if not run.is_finished]
-
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + LIMIT_S
-        while not condition():
-            if time.monotonic() > deadline:
-                pytest.fail(f"{what} took longer than {LIMIT_S} s: {self.log.read_text()[-5000:]}")
-            time.sleep(1)
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +32,8 @@ def telescope(tmp_path_factory) -> Path:
 def undisturbed(telescope, tmp_path_factory) -> Path:
     """The archive of the night made in one go, without a sensor."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    deployment = Deployment(folder, "sqlite:///" + str(folder / "archive" / "catalogue.sqlite"))
-    for path in telescope.glob("*.fits.bz2"):
-        shutil.copy2(path, deployment.raw / path.name)
+    deployment = Deployment(folder)
+    deployment.take_in(telescope)
     said = deployment.roboao("night", NIGHT)
     assert (deployment.archive / NIGHT / "summary" / f"report.{NIGHT}.html").exists(), said
     return deployment.archive
@@ -161,12 +54,6 @@ def copy_in_pieces(source: Path, target: Path, pieces: int = 3) -> None:
             file.write(content[start : start + step])
             file.flush()
             time.sleep(2)
-
-
-def images(archive: Path) -> dict[str, bytes]:
-    """Every image of the night, by its name in the tree."""
-    night = archive / NIGHT
-    return {str(p.relative_to(night)): p.read_bytes() for p in sorted(night.rglob("*.fits"))}
 
 
 def test_a_played_night_ends_as_an_undisturbed_one(telescope, undisturbed, deployment):
@@ -212,25 +99,15 @@ def test_a_played_night_ends_as_an_undisturbed_one(telescope, undisturbed, deplo
     was_under_way = under_way()
     deployment.kill()
     deployment.start()
+
+    def finished() -> bool:
+        return deployment.night_is_finished(len(observations), done=3)
+
+    deployment.wait(finished, "the end of the night")
+    # Quiet means quiet: no sensor starts anything more.
+    time.sleep(15)
+    deployment.wait(finished, "the very end of the night")
     with open_catalogue(deployment.url, read_only=True) as catalogue:
-
-        def finished() -> bool:
-            documents = catalogue.find_observations(ObservationQuery(nights=(NIGHT,)))
-            done = [product(d, "bright_star").get("status", {}).get("done") for d in documents]
-            tried = [d["_id"] for d in documents if d.get("pipelined")]
-            report = (catalogue.night(NIGHT) or {}).get("report") or {}
-            return (
-                len(tried) == len(observations)
-                and sum(map(bool, done)) >= 3
-                and not catalogue.requests.all()
-                and report.get("done") is True
-                and not deployment.unfinished_runs()
-            )
-
-        deployment.wait(finished, "the end of the night")
-        # Quiet means quiet: no sensor starts anything more.
-        time.sleep(15)
-        deployment.wait(finished, "the very end of the night")
         history = catalogue.actions.newest(first)
     assert any(entry.action == "made strehl_ratio" for entry in history), history
     assert list(deployment.archive.rglob(f"{PARTIAL_PREFIX}*")) == []

@@ -15,6 +15,10 @@ REQUESTS, HISTORY, COMMENTS = "requests", "history", "comments"
 # All that holds documents of the archive; claims are of the moment.
 COLLECTIONS = (OBJECTS, NIGHTS, USERS, REQUESTS, HISTORY, COMMENTS)
 
+# Clocks of the machines of an archive differ by less. A claim that was taken later than this
+# from now was taken by a clock that was wrong: it would last until then.
+CLOCK_DIFFERENCE_S = 300.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRow:
@@ -210,7 +214,8 @@ class DocumentHome(ABC):
     def _put_image(self, key: str, png: bytes, night: str, observation: str | None) -> None: ...
 
     @abstractmethod
-    def _claim(self, key: str, owner: str, ttl_s: float) -> bool: ...
+    def _claim(self, key: str, owner: str, ttl_s: float) -> bool:
+        """Take a claim; False while another's is valid: not run out, and not of the future."""
 
     @abstractmethod
     def _claimant(self, key: str) -> str | None:

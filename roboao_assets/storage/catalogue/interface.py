@@ -446,7 +446,8 @@ class Catalogue(ObservationSearches):
         owner : str
             Who claims; the owner of a claim renews it by claiming again.
         ttl_s : float
-            Seconds after which the claim is void.
+            Seconds after which the claim is void. One that was taken in the future, before the
+            clock was set back, is void as well.
 
         Returns
         -------

@@ -23,6 +23,7 @@ from pymongo.database import Database
 
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
 from roboao_assets.storage.catalogue.base import (
+    CLOCK_DIFFERENCE_S,
     COMMENTS,
     HISTORY,
     NIGHTS,
@@ -63,6 +64,7 @@ _DEFAULT_OPTIONS = {
 }
 _IDS_AT_ONCE = 1000
 _UPSERT_ATTEMPTS = 5
+_CLOCK_DIFFERENCE = timedelta(seconds=CLOCK_DIFFERENCE_S)
 # A client made before a fork belongs to the parent: the child forgets it without closing it.
 _ABANDONED: list[MongoClient] = []
 
@@ -503,25 +505,31 @@ class MongoCatalogue(Catalogue):
         claims = self._collection(CLAIMS)
         with self._translated("claiming a product"), self._exclusive(CLAIMS, key):
             now = now_utc()
-            claim = {"owner": owner, "expires": now + timedelta(seconds=ttl_s)}
+            claim = {"owner": owner, "expires": now + timedelta(seconds=ttl_s), "taken": now}
             try:
                 claims.insert_one({"_id": key, **claim})
             except mongo_errors.DuplicateKeyError:
-                free = {"$or": [{"owner": owner}, {"expires": {"$lte": now}}]}
+                others = [{"expires": {"$lte": now}}, {"taken": {"$gt": now + _CLOCK_DIFFERENCE}}]
+                free = {"$or": [{"owner": owner}, *others]}
                 taken = claims.find_one_and_update({"_id": key, **free}, {"$set": claim})
                 return taken is not None
             return True
 
     def _claimant(self, key: str) -> str | None:
-        valid = {"_id": key, "expires": {"$gt": now_utc()}}
         with self._translated("reading a claim"):
-            document = self._collection(CLAIMS).find_one(valid)
+            document = self._collection(CLAIMS).find_one({"_id": key, **_valid_claim()})
         return str(document["owner"]) if document else None
 
     def _release(self, key: str, owner: str) -> bool:
         with self._translated("releasing a claim"), self._exclusive(CLAIMS, key):
-            own = {"_id": key, "owner": owner, "expires": {"$gt": now_utc()}}
+            own = {"_id": key, "owner": owner, **_valid_claim()}
             return self._collection(CLAIMS).delete_one(own).deleted_count == 1
+
+
+def _valid_claim() -> dict[str, Any]:
+    now = now_utc()
+    # Those of an older version do not say when they were taken.
+    return {"expires": {"$gt": now}, "taken": {"$not": {"$gt": now + _CLOCK_DIFFERENCE}}}
 
 
 def _selected(identifier: str, where: tuple[str, Any] | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from roboao_assets.science.errors import CatalogueError, CatalogueUnavailableError
-from roboao_assets.storage.catalogue.base import ImageRow, NightSummary
+from roboao_assets.storage.catalogue.base import CLOCK_DIFFERENCE_S, ImageRow, NightSummary
 from roboao_assets.storage.catalogue.change import Change
 from roboao_assets.storage.catalogue.conditions import Condition
 from roboao_assets.storage.catalogue.documents import BULK_PATHS
@@ -444,27 +444,37 @@ class SqliteCatalogue(Catalogue):
         with self._writing("claiming a product") as connection:
             now = time.time()
             cursor = connection.execute(
-                "INSERT INTO claims (key, owner, expires) VALUES (?, ?, ?) ON CONFLICT (key) "
-                "DO UPDATE SET owner = excluded.owner, expires = excluded.expires "
-                "WHERE owner = excluded.owner OR expires <= ?",
-                (key, owner, now + ttl_s, now),
+                "INSERT INTO claims (key, owner, expires, taken) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (key) DO UPDATE SET "
+                "owner = excluded.owner, expires = excluded.expires, taken = excluded.taken "
+                f"WHERE owner = excluded.owner OR NOT ({_VALID_CLAIM})",
+                (key, owner, now + ttl_s, now, *_valid_at(now)),
             )
             return cursor.rowcount == 1
 
     def _claimant(self, key: str) -> str | None:
         with self._reading("reading a claim") as connection:
             row = connection.execute(
-                "SELECT owner FROM claims WHERE key = ? AND expires > ?", (key, time.time())
+                f"SELECT owner FROM claims WHERE key = ? AND {_VALID_CLAIM}",
+                (key, *_valid_at(time.time())),
             ).fetchone()
         return row[0] if row else None
 
     def _release(self, key: str, owner: str) -> bool:
         with self._writing("releasing a claim") as connection:
             cursor = connection.execute(
-                "DELETE FROM claims WHERE key = ? AND owner = ? AND expires > ?",
-                (key, owner, time.time()),
+                f"DELETE FROM claims WHERE key = ? AND owner = ? AND {_VALID_CLAIM}",
+                (key, owner, *_valid_at(time.time())),
             )
             return cursor.rowcount == 1
+
+
+_VALID_CLAIM = "claims.expires > ? AND claims.taken <= ?"
+
+
+def _valid_at(now_s: float) -> tuple[float, float]:
+    """Return the values of `_VALID_CLAIM`."""
+    return now_s, now_s + CLOCK_DIFFERENCE_S
 
 
 def _document(summary_only: bool) -> str:

@@ -14,7 +14,7 @@ from roboao_assets.storage.catalogue.search_fields import (
 )
 from roboao_assets.storage.catalogue.values import DATE_KEY
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def json_path(path: str) -> str:
@@ -92,6 +92,7 @@ _COMMENTS = (
         document TEXT NOT NULL CHECK (json_valid(document)))""",
     "CREATE INDEX comments_subject ON comments (subject, id)",
 )
+_CLAIMS_TAKEN = "ALTER TABLE claims ADD COLUMN taken REAL NOT NULL DEFAULT 0"
 # The searched fields have changed: every document is entered once more. SQLite cannot add a
 # stored column to a table that is there.
 _OBJECTS_AGAIN = (
@@ -105,9 +106,10 @@ _VERSION = f"PRAGMA user_version = {SCHEMA_VERSION}"
 
 # What brings a file of an older version to this one, in one transaction.
 MIGRATIONS = {
-    1: (*_REQUESTS_AND_HISTORY, *_OBJECTS_AGAIN, *_COMMENTS, _VERSION),
-    2: (*_OBJECTS_AGAIN, *_COMMENTS, _VERSION),
-    3: (*_COMMENTS, _VERSION),
+    1: (*_REQUESTS_AND_HISTORY, *_OBJECTS_AGAIN, *_COMMENTS, _CLAIMS_TAKEN, _VERSION),
+    2: (*_OBJECTS_AGAIN, *_COMMENTS, _CLAIMS_TAKEN, _VERSION),
+    3: (*_COMMENTS, _CLAIMS_TAKEN, _VERSION),
+    4: (_CLAIMS_TAKEN, _VERSION),
 }
 
 STATEMENTS = (
@@ -123,6 +125,7 @@ STATEMENTS = (
     "CREATE INDEX images_observation ON images (observation, key)",
     """CREATE TABLE claims (key TEXT PRIMARY KEY NOT NULL, owner TEXT NOT NULL,
         expires REAL NOT NULL) WITHOUT ROWID""",
+    _CLAIMS_TAKEN,
     *_REQUESTS_AND_HISTORY,
     *_COMMENTS,
     _VERSION,

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import dagster as dg
@@ -9,7 +10,8 @@ from dagster._core.events import EngineEventData
 
 from roboao_assets.orchestration.dead_runs import end_dead_runs
 from roboao_assets.orchestration.home import open_instance
-from roboao_assets.orchestration.run_process import launched_here, start_ticks, this_process
+from roboao_assets.orchestration.run_process import launched_here, this_process
+from roboao_assets.storage.processes import start_ticks
 from roboao_assets.storage.settings import Settings
 
 STARTED, CANCELING = DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING
@@ -83,6 +85,17 @@ def report_pid(instance, run, pid):
 def test_a_launched_run_is_known_by_the_process_id_it_reports(instance, sleeper, make_tags):
     run = start(instance, make_tags=make_tags)
     report_pid(instance, run, sleeper.pid)
+    assert end_dead_runs(instance) == []
+    kill(sleeper)
+    assert end_dead_runs(instance) == [run.run_id]
+
+
+@pytest.mark.parametrize("step_s", [-86_400.0, 3.2e7], ids=["a day back", "a year ahead"])
+def test_a_clock_that_is_set_ends_no_run_that_lives(instance, sleeper, monkeypatch, step_s):
+    run = start(instance, make_tags=launched_here)
+    report_pid(instance, run, sleeper.pid)
+    time_of_day = time.time
+    monkeypatch.setattr(time, "time", lambda: time_of_day() + step_s)
     assert end_dead_runs(instance) == []
     kill(sleeper)
     assert end_dead_runs(instance) == [run.run_id]
