@@ -33,6 +33,8 @@ _BLOCK_MAGIC = 0x314159265359
 _END_MAGIC = 0x177245385090
 _MAGIC_BITS = 48
 _HEADER_BITS = 32
+# A block holds 900 kB, which bzip2 never makes much longer: what is longer is none.
+_LARGEST_BLOCK_BYTES = 2 << 20
 # Variables from which lbzip2 takes further options.
 _LBZIP2_VARIABLES = ("LBZIP2", "BZIP2", "BZIP")
 
@@ -287,7 +289,7 @@ def _blocks(descriptor: int) -> Iterator[tuple[int, int] | int]:
         if not is_end:
             start = position
             position, is_end = next(magics, (-1, True))
-            if position < 0:
+            if position < 0 or position - start > 8 * _LARGEST_BLOCK_BYTES:
                 break
             yield start, position
             expected = position

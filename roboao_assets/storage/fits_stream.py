@@ -19,6 +19,10 @@ _CARD_BYTES = 80
 # A header of more blocks has lost its END card (or is no header at all).
 _MAX_HEADER_BLOCKS = 1000
 _MAX_FRAME_BYTES = 1 << 31
+# Six hours of the camera's fastest readout: more frames in a file are no frames.
+_MAX_FRAMES = 200_000
+# A few kB of bzip2 can unpack to terabytes; the longest exposures come to a few GB.
+MOST_UNPACKED_BYTES = 8_000_000_000
 _BITPIX_TYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _SCALED_BITPIX = (8, 16, 32, -32, -64)
 
@@ -101,6 +105,8 @@ class FitsStream:
     source : ByteSource
     path : Path
         Only for messages.
+    most_bytes : int
+        A file that announces more, headers and frames together, is refused before they are read.
 
     Attributes
     ----------
@@ -108,9 +114,12 @@ class FitsStream:
         Frames read or skipped so far.
     """
 
-    def __init__(self, source: ByteSource, path: Path):
+    def __init__(self, source: ByteSource, path: Path, most_bytes: int = MOST_UNPACKED_BYTES):
         self._source = source
         self._path = path
+        self._most_bytes = most_bytes
+        self._announced_bytes = 0
+        self._announced_frames = 0
         self._padding = 0
         self._is_first = True
         self.frames_read = 0
@@ -142,6 +151,7 @@ class FitsStream:
             blocks += block
             if _has_end(block):
                 self._is_first = False
+                self._announce(len(blocks))
                 return bytes(blocks)
             if len(blocks) >= _MAX_HEADER_BLOCKS * BLOCK_BYTES:
                 raise self.problem(f"a header has no END card in {_MAX_HEADER_BLOCKS} blocks")
@@ -158,6 +168,7 @@ class FitsStream:
         if header is None:
             return None
         layout = self._read_layout(header)
+        self._announce(layout.frame_bytes * layout.n_frames, layout.n_frames)
         self._padding = -(layout.frame_bytes * layout.n_frames) % BLOCK_BYTES
         return layout, header
 
@@ -184,6 +195,21 @@ class FitsStream:
     def problem(self, what: str) -> RawDataError:
         """Return an error that says where it is."""
         return RawDataError(f"{str(self._path)!r}, at frame {self.frames_read} (from 0): {what}")
+
+    def _announce(self, n_bytes: int, n_frames: int = 0) -> None:
+        self._announced_bytes += n_bytes
+        self._announced_frames += n_frames
+        if self._announced_bytes > self._most_bytes:
+            raise self.problem(
+                f"it unpacks to {self._announced_bytes / 1e9:.4g} GB or more, and a raw file of "
+                f"more than {self._most_bytes / 1e9:.4g} GB is not read; copy it again from the "
+                f"telescope, or raise the setting most_raw_file_gb if it is as it should be"
+            )
+        if self._announced_frames > _MAX_FRAMES:
+            raise self.problem(
+                f"it holds {self._announced_frames} frames or more, and more than {_MAX_FRAMES} "
+                f"are no exposure; copy it again from the telescope"
+            )
 
     def _check_beginning(self, block: bytes) -> None:
         if self._is_first:

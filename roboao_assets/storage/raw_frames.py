@@ -21,7 +21,7 @@ import roboao_native
 from roboao_assets.science.errors import RawDataError
 from roboao_assets.storage.bzip2 import BlockStream, Lbzip2Stream, Method, open_bzip2
 from roboao_assets.storage.fits_cards import read_cards
-from roboao_assets.storage.fits_stream import FitsStream, ImageLayout
+from roboao_assets.storage.fits_stream import MOST_UNPACKED_BYTES, FitsStream, ImageLayout
 from roboao_assets.storage.frame_memory import FrameMemory
 
 _HASH_BYTES = 1 << 20
@@ -119,6 +119,7 @@ def read_frames(
     block: int = 16,
     known: Sequence[RawFileRecord] = (),
     method: Method = "auto",
+    most_bytes: int = MOST_UNPACKED_BYTES,
 ) -> FrameCube:
     """Unpack all frames of `files`, in order, into one cube.
 
@@ -142,6 +143,8 @@ def read_frames(
         Earlier records: files that did not change since are not hashed again.
     method : {'auto', 'lbzip2', 'blocks'}
         How to unpack (`bzip2.open_bzip2`).
+    most_bytes : int
+        A file that unpacks to more is refused, of which no more than that is read.
 
     Returns
     -------
@@ -151,13 +154,15 @@ def read_frames(
     ------
     RawDataError
         A file is empty, truncated, damaged, no FITS file, without an image, of
-        another shape or type than the first, or changed while it was read; or no
+        another shape or type than the first, larger than `most_bytes`, or changed while it was
+        read; or no
         frame has finite values in at least half of its pixels.
     """
     files = tuple(Path(path) for path in files)
     if not files:
         raise RawDataError("no raw file was given to read frames from")
-    reading = _Reading(files, threads, max(1, block), method)
+    reading = _Reading(files, threads, max(1, block), method, most_bytes)
+    before = [_size_and_time(path) for path in files]
     earlier = {record.name: record for record in known}
     with ThreadPoolExecutor(2, thread_name_prefix="raw-frames") as pool:
         records = pool.submit(lambda: [file_record(p, earlier.get(p.name)) for p in files])
@@ -171,13 +176,17 @@ def read_frames(
                     on_progress(first + len(frames), part)
         finally:
             reading.stop.set()
-        done.result()
-        unchanged = records.result()
+        try:
+            done.result()
+            unchanged = records.result()
+        except RawDataError:
+            # What still arrives ends anywhere: that is told, not the fault that was met there.
+            _check_unchanged(files, before)
+            raise
+    _check_unchanged(files, before)
     for path, record in zip(files, unchanged, strict=True):
         if file_record(path, record) != record:
-            raise RawDataError(
-                f"{str(path)!r} changed while it was read; it is read again when it has settled"
-            )
+            raise _changed(path)
     return FrameCube(
         frames=reading.frames(),
         header=reading.header,
@@ -187,8 +196,32 @@ def read_frames(
     )
 
 
+def _size_and_time(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _check_unchanged(files: Sequence[Path], before: Sequence[tuple[int, int] | None]) -> None:
+    for path, identity in zip(files, before, strict=True):
+        if _size_and_time(path) != identity:
+            raise _changed(path)
+
+
+def _changed(path: Path) -> RawDataError:
+    return RawDataError(
+        f"{str(path)!r} changed while it was read; it is read again when it has settled"
+    )
+
+
 def count_frames(
-    files: Sequence[Path], *, threads: int = 2, method: Method = "auto"
+    files: Sequence[Path],
+    *,
+    threads: int = 2,
+    method: Method = "auto",
+    most_bytes: int = MOST_UNPACKED_BYTES,
 ) -> tuple[int, ...]:
     """Count the frames of each file, keeping none of them.
 
@@ -206,7 +239,7 @@ def count_frames(
     scratch = bytearray(_SCRATCH_BYTES)
     for path in map(Path, files):
         with open_bzip2(path, threads, method) as source:
-            stream = FitsStream(source, path)
+            stream = FitsStream(source, path, most_bytes)
             while (image := stream.next_image()) is not None:
                 stream.skip_frames(image[0], scratch)
         counts.append(stream.frames_read)
@@ -220,7 +253,9 @@ class _StoppedError(Exception):
 class _Reading:
     """One pass over the files, in a thread of its own; `spans` tells what has come."""
 
-    def __init__(self, files: tuple[Path, ...], threads: int, block: int, method: Method):
+    def __init__(
+        self, files: tuple[Path, ...], threads: int, block: int, method: Method, most_bytes: int
+    ):
         self.files = files
         self.spans: SimpleQueue[tuple[NDArray, int, float] | None] = SimpleQueue()
         self.stop = Event()
@@ -228,13 +263,14 @@ class _Reading:
         self.first_frame: list[int] = []
         self.nonfinite: list[int] = []
         self._threads, self._block, self._method = threads, block, method
+        self._most_bytes = most_bytes
         self._layout: ImageLayout | None = None
         self._memory: FrameMemory | None = None
         self._usable = 0
         self._count = 0
         self._told = 0
         self._source: Lbzip2Stream | BlockStream | None = None
-        self._bytes_total = sum(path.stat().st_size for path in files if path.exists())
+        self._bytes_total = sum((_size_and_time(path) or (0,))[0] for path in files)
         self._bytes_before = 0
 
     def run(self) -> None:
@@ -259,7 +295,7 @@ class _Reading:
         self.first_frame.append(self._count)
         with open_bzip2(path, self._threads, self._method) as source:
             self._source = source
-            stream = FitsStream(source, path)
+            stream = FitsStream(source, path, self._most_bytes)
             is_primary = True
             while (image := stream.next_image()) is not None:
                 layout, header = image

@@ -9,6 +9,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -146,7 +147,8 @@ def scan_night(
     # A file of an exposure that still arrives keeps the whole exposure waiting.
     settled = {name: files for name, files in exposures.items() if all(map(is_settled, files))}
     there = sorted((f for files in settled.values() for f in files), key=lambda f: f.name)
-    names = [name for name in map(_observation_name, settled) if name is not None]
+    found = map(_observation_name, settled)
+    names = [name for name in found if name is not None and name.night == night]
     n_files = sum(map(len, settled.values()))
     return NightScan(
         night=night,
@@ -162,7 +164,8 @@ def scan_night(
 def _digest(files: Sequence[_RawFile]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.name}\0{file.size_bytes}\0{file.mtime_ns}\n".encode())
+        # Names are bytes: they need not be text.
+        digest.update(os.fsencode(f"{file.name}\0{file.size_bytes}\0{file.mtime_ns}\n"))
     return digest.hexdigest()[:16]
 
 
@@ -182,10 +185,12 @@ def _raw_files(folder: Path) -> list[_RawFile]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                hidden = entry.name.startswith(".")
-                if entry.name.endswith(RAW_SUFFIX) and not hidden and entry.is_file():
-                    status = entry.stat()
-                    files.append(_RawFile(entry.name, status.st_size, status.st_mtime_ns))
+                if entry.name.endswith(RAW_SUFFIX) and not entry.name.startswith("."):
+                    # One that went away meanwhile, or a link in a circle, hides no other.
+                    with suppress(OSError):
+                        if entry.is_file():
+                            status = entry.stat()
+                            files.append(_RawFile(entry.name, status.st_size, status.st_mtime_ns))
     except OSError:
         # The folder was moved away while it was looked at: the next look sees it or not.
         return files
