@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ("mongodb_server", "catalogue_homes", "small_night")
+pytest_plugins = ("mongodb_server", "catalogue_homes", "small_night", "fuzzing")
 
 
 @pytest.fixture(scope="session")

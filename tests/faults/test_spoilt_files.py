@@ -259,7 +259,7 @@ def test_hostile_names(
         for path in (site.second / name, site.raw / name):
             if path.is_dir() and not path.is_symlink():
                 path.rmdir()
-            elif os.path.lexists(path) and (path.parent == site.second or "1_" == name[:2]):
+            elif os.path.lexists(path) and (path.parent == site.second or name[:2] == "1_"):
                 path.unlink()
     unreadable.chmod(0o644)
     again = site.night()

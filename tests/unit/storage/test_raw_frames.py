@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from fuzzing import at_least
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_material import fits_bytes, noise_frames
@@ -284,7 +285,9 @@ def test_truncated_missing_and_empty_files(write_raw, tmp_path, method):
 
 
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=at_least(80),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(content=st.binary(max_size=400), kind=st.sampled_from(["bytes", "packed", "fits", "head"]))
 def test_arbitrary_bytes_raise_nothing_but_raw_data_errors(tmp_path, content, kind):
