@@ -193,8 +193,9 @@ class FitsStream:
             self.frames_read += 1
 
     def problem(self, what: str) -> RawDataError:
-        """Return an error that says where it is."""
-        return RawDataError(f"{str(self._path)!r}, at frame {self.frames_read} (from 0): {what}")
+        """Return an error that says where it is, and what to do."""
+        where = f"{str(self._path)!r}, at frame {self.frames_read} (from 0)"
+        return RawDataError(f"{where}: {what}; copy it again from the telescope")
 
     def _announce(self, n_bytes: int, n_frames: int = 0) -> None:
         self._announced_bytes += n_bytes
@@ -202,13 +203,13 @@ class FitsStream:
         if self._announced_bytes > self._most_bytes:
             raise self.problem(
                 f"it unpacks to {self._announced_bytes / 1e9:.4g} GB or more, and a raw file of "
-                f"more than {self._most_bytes / 1e9:.4g} GB is not read; copy it again from the "
-                f"telescope, or raise the setting most_raw_file_gb if it is as it should be"
+                f"more than {self._most_bytes / 1e9:.4g} GB is not read (raise the setting "
+                f"most_raw_file_gb if it is as it should be)"
             )
         if self._announced_frames > _MAX_FRAMES:
             raise self.problem(
                 f"it holds {self._announced_frames} frames or more, and more than {_MAX_FRAMES} "
-                f"are no exposure; copy it again from the telescope"
+                f"are no exposure"
             )
 
     def _check_beginning(self, block: bytes) -> None:

@@ -6,8 +6,9 @@ hashing, and what the caller makes of the frames so far go on at the same time.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,7 +20,14 @@ from numpy.typing import NDArray
 
 import roboao_native
 from roboao_assets.science.errors import RawDataError
-from roboao_assets.storage.bzip2 import BlockStream, Lbzip2Stream, Method, open_bzip2
+from roboao_assets.storage.bzip2 import (
+    BlockStream,
+    Lbzip2Stream,
+    Method,
+    check_block,
+    open_bzip2,
+    unreadable,
+)
 from roboao_assets.storage.fits_cards import read_cards
 from roboao_assets.storage.fits_stream import MOST_UNPACKED_BYTES, FitsStream, ImageLayout
 from roboao_assets.storage.frame_memory import FrameMemory
@@ -101,7 +109,7 @@ def file_record(path: Path, known: RawFileRecord | None = None) -> RawFileRecord
             while piece := file.read(_HASH_BYTES):
                 digest.update(piece)
     except OSError as error:
-        raise RawDataError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     return RawFileRecord(
         name=path.name,
         size_bytes=status.st_size,
@@ -240,10 +248,21 @@ def count_frames(
     for path in map(Path, files):
         with open_bzip2(path, threads, method) as source:
             stream = FitsStream(source, path, most_bytes)
-            while (image := stream.next_image()) is not None:
-                stream.skip_frames(image[0], scratch)
+            with _damage_first(source):
+                while (image := stream.next_image()) is not None:
+                    stream.skip_frames(image[0], scratch)
         counts.append(stream.frames_read)
     return tuple(counts)
+
+
+@contextmanager
+def _damage_first(source: Lbzip2Stream | BlockStream) -> Iterator[None]:
+    """Tell of what a damaged block holds that it is damaged."""
+    try:
+        yield
+    except RawDataError:
+        check_block(source)
+        raise
 
 
 class _StoppedError(Exception):
@@ -295,20 +314,23 @@ class _Reading:
         self.first_frame.append(self._count)
         with open_bzip2(path, self._threads, self._method) as source:
             self._source = source
-            stream = FitsStream(source, path, self._most_bytes)
-            is_primary = True
-            while (image := stream.next_image()) is not None:
-                layout, header = image
-                if is_primary and len(self.first_frame) == 1:
-                    self.header = read_cards(header)
-                is_primary = False
-                if layout.n_frames:
-                    self._check(layout, stream)
-                    self._read_image(layout, stream)
+            with _damage_first(source):
+                self._read_images(FitsStream(source, path, self._most_bytes))
             self._bytes_before += source.consumed_bytes
             self._source = None
         if self._count == self.first_frame[-1]:
             raise RawDataError(f"{str(path)!r} holds no image, only headers without data")
+
+    def _read_images(self, stream: FitsStream) -> None:
+        is_primary = True
+        while (image := stream.next_image()) is not None:
+            layout, header = image
+            if is_primary and len(self.first_frame) == 1:
+                self.header = read_cards(header)
+            is_primary = False
+            if layout.n_frames:
+                self._check(layout, stream)
+                self._read_image(layout, stream)
 
     def _check(self, layout: ImageLayout, stream: FitsStream) -> None:
         if self._layout is None:

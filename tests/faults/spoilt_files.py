@@ -54,11 +54,18 @@ def all_nan(good: bytes) -> bytes:
 
 
 def some_nan(good: bytes) -> bytes:
-    """A float cube with a pixel that is never, and a frame that is nowhere, a number."""
+    """A float cube with a pixel of one frame, and another frame, that are no numbers."""
 
     def spoil(frames):
-        frames[:, 40, 40] = np.nan
+        frames[3, 40, 40] = np.nan
         frames[7] = np.nan
+
+    return _as_float(good, spoil)
+
+
+def dead_pixel(good: bytes) -> bytes:
+    def spoil(frames):
+        frames[:, 40, 40] = np.nan
 
     return _as_float(good, spoil)
 

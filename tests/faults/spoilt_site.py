@@ -128,6 +128,20 @@ class Site:
             found.setdefault(name, reason)
         return found
 
+    def is_reduced(self, observation: str) -> bool:
+        """Whether an observation has the products that every star has, and its package."""
+        made = {path.rsplit("/", 1)[-1] for path in self.products(observation)}
+        named = {f"{observation}{end}" for end in ("_strehl.txt", "_full.png", ".tar.bz2")}
+        return {"100p.fits", "frames.txt", *named} <= made
+
+    def others_stopped(self, unspoilt: dict[str, dict[str, str]]) -> int:
+        """How many good observations have not the unspoilt night's products, byte for byte."""
+        return sum(self.products(name) != products for name, products in unspoilt.items())
+
+    def lost(self, unspoilt: dict[str, dict[str, str]]) -> int:
+        """How many of the unspoilt night's products are not there."""
+        return sum(len(p.keys() - self.products(name).keys()) for name, p in unspoilt.items())
+
     def products(self, observation: str) -> dict[str, str]:
         """SHA-256 of every product of an observation, by name below the night's folder."""
         night = self.archive / NIGHT
@@ -135,6 +149,11 @@ class Site:
         files += (night / "summary" / "psflib").glob(f"{observation}.*")
         digest = {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
         return {str(p.relative_to(night)): value for p, value in digest.items()}
+
+
+def observation(number: int, filter_name: str = "Si") -> str:
+    """Id of an observation of a night that has others, by the night's hour and a number."""
+    return f"1_spoilt_{number}_VIC_{filter_name}_o_{NIGHT}_09{number:02d}00.000000"
 
 
 def split_hdus(packed: bytes) -> list[bytes]:
