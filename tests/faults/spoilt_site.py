@@ -38,6 +38,8 @@ class Site:
     root: Path
     settings: dict[str, str] = field(default_factory=dict)
     catalogue_url: str = ""
+    # Name of a raw file that somebody else writes meanwhile.
+    growing: str = ""
 
     def __post_init__(self):
         for name in _FOLDERS - {"archive"}:
@@ -110,6 +112,8 @@ class Site:
         assert set(found) <= _FOLDERS
         for name in ("raw", "work"):
             for path in (self.root / name).rglob("*"):
+                if path.name == self.growing:
+                    continue
                 status = path.lstat()
                 found[str(path)] = (status.st_size, status.st_mtime_ns)
         return found
