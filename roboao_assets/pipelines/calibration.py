@@ -210,8 +210,10 @@ def _make_all(
         seen += files.records
         left_out += files.left_out
     # Darks and flats keep their records in one list: those of the other family stay.
-    names = {path.name for master in masters for path in master.files}
-    others = [entry for entry in section.get(LEFT_OUT) or () if entry["name"] not in names]
+    own = {path.name for master in masters for path in master.files}
+    groups = (*raw.darks.values(), *raw.flats.values())
+    other = {path.name for files in groups for path in files} - own
+    others = [entry for entry in section.get(LEFT_OUT) or () if entry["name"] in other]
     kept = {**known, **{r.name: r for r in seen}}
     _publish_masters(
         ws,

@@ -88,11 +88,13 @@ class ImageLayout:
             Written.
         """
         stored = raw.view(_BITPIX_TYPES[self.bitpix]).reshape(self.shape)
-        if self.bscale == 1 and self.bzero == 0:
-            out[...] = stored
-        else:
-            # In float64: scaled integers may need more digits than float32 has.
-            out[...] = stored * np.float64(self.bscale) + np.float64(self.bzero)
+        # What is too large for float32 becomes infinite, and counts as not finite.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.bscale == 1 and self.bzero == 0:
+                out[...] = stored
+            else:
+                # In float64: scaled integers may need more digits than float32 has.
+                out[...] = stored * np.float64(self.bscale) + np.float64(self.bzero)
         if self.blank is not None and self.bitpix > 0:
             out[stored == self.blank] = np.nan
 
@@ -168,8 +170,9 @@ class FitsStream:
         if header is None:
             return None
         layout = self._read_layout(header)
-        self._announce(layout.frame_bytes * layout.n_frames, layout.n_frames)
-        self._padding = -(layout.frame_bytes * layout.n_frames) % BLOCK_BYTES
+        n_bytes = layout.frame_bytes * layout.n_frames
+        self._padding = -n_bytes % BLOCK_BYTES
+        self._announce(n_bytes + self._padding, layout.n_frames)
         return layout, header
 
     def read_frame(self, view: memoryview) -> None:
@@ -244,7 +247,7 @@ class FitsStream:
             return ImageLayout(bitpix=8, shape=(0, 0), n_frames=0)
         if bitpix not in _SCALED_BITPIX:
             raise self.problem(f"BITPIX is {bitpix}, expected one of {_SCALED_BITPIX}")
-        if groups != (0, 1) or naxis == 1 or min(axes) < 0:
+        if groups != (0, 1) or naxis < 2 or min(axes) < 0:
             raise self.problem(
                 f"an image of two or more axes was expected, there are the axes {axes} "
                 f"with PCOUNT, GCOUNT = {groups}"
