@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 NIGHT  ?= 20170607
+SECONDS ?= 120
 
 # The demonstration has an archive of its own, and `make serve` shows it
 # unless another archive is named in the environment or in roboao.toml.
@@ -13,7 +14,7 @@ serve user: export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
 endif
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv venv-dev demo serve user test lint lock audit bench sanitize truth play faults soak clean
+.PHONY: help venv venv-dev demo serve user test lint lock audit bench sanitize truth play faults fuzz soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -97,6 +98,9 @@ play: venv-dev ## a night played against the real daemon: late, spoilt, redone, 
 
 faults: venv-dev ## what takes long and happens seldom: many nights at once against the real daemon
 	$(BIN)/python -m pytest -q -s -o addopts="-ra --strict-markers" tests/faults
+
+fuzz: venv-dev ## raw reader, headers, ids, searches and rules against random input; SECONDS a target
+	$(BIN)/python tools/fuzz.py --seconds $(SECONDS)
 
 soak: venv-dev ## a fortnight of small nights in one go: nothing grows; build/soak.json
 	$(BIN)/python -m pytest -q -s -o addopts="-ra --strict-markers" tests/soak

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ("mongodb_server", "catalogue_homes", "small_night", "dask_processes")
+pytest_plugins = (
+    "mongodb_server",
+    "catalogue_homes",
+    "small_night",
+    "dask_processes",
+    "fuzzing",
+)
 
 
 @pytest.fixture(scope="session")

@@ -95,8 +95,8 @@ def history(
 
 @app.command()
 def failures(night: Annotated[str | None, typer.Argument(metavar="[YYYYMMDD]")] = None) -> None:
-    """List what could not be made of a night (or of all), and when it is tried again."""
-    from roboao_assets.pipelines.failures import failures_of_nights
+    """List what could not be made of a night (or of all), and which raw files cannot be used."""
+    from roboao_assets.pipelines.failures import failures_of_nights, files_left_alone
     from roboao_assets.storage.catalogue import open_catalogue
 
     settings = load_settings()
@@ -114,6 +114,10 @@ def failures(night: Annotated[str | None, typer.Argument(metavar="[YYYYMMDD]")] 
                 _time(failure.next_attempt) if failure.next_attempt else "when asked",
                 escape(failure.reason),
             )
+        for one in nights:
+            for file in files_left_alone(catalogue, one):
+                shown = (file.name, file.use, "-", "-", "when it changed", file.reason)
+                table.add_row(*map(escape, shown))
     if not table.row_count:
         console.print("nothing has failed")
         return

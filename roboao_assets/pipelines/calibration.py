@@ -10,15 +10,22 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from roboao_assets.pipelines.calibration_copy import copied_masters, find_lenders
+from roboao_assets.pipelines.calibration_files import (
+    LEFT_OUT,
+    CalibrationFiles,
+    left_out_before,
+    usable_files,
+    without_spoilt,
+)
 from roboao_assets.pipelines.freshness import fingerprint, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.workspace import Workspace
 from roboao_assets.science.calibration import bad_pixel_mask, combine_darks, combine_flats
-from roboao_assets.science.errors import CalibrationMissingError
+from roboao_assets.science.errors import CalibrationMissingError, RawDataError
 from roboao_assets.science.frame_calibration import FrameCalibration, build_calibration, cut_centre
 from roboao_assets.science.instrument import InstrumentProfile
 from roboao_assets.storage.fits_products import provenance_cards, read_image, write_image
-from roboao_assets.storage.raw_frames import RawFileRecord, file_record, read_frames
+from roboao_assets.storage.raw_frames import RawFileRecord, read_frames
 from roboao_assets.storage.raw_night import RawNight, read_night
 
 # The mode of the dome flats, and so of the darks that are taken off them.
@@ -80,7 +87,7 @@ def make_master_darks(ws: Workspace, night: str, *, force: bool = False) -> Stag
         )
         for mode, files in sorted(raw.darks.items())
     ]
-    return _make_all("master_darks", ws, night, masters, force=force)
+    return _make_all("master_darks", ws, raw, masters, force=force)
 
 
 def make_master_flats(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:
@@ -120,7 +127,7 @@ def make_master_flats(ws: Workspace, night: str, *, force: bool = False) -> Stag
         )
         for name, files in sorted(raw.flats.items())
     ]
-    return _make_all("master_flats", ws, night, masters, force=force)
+    return _make_all("master_flats", ws, raw, masters, force=force)
 
 
 def make_bad_pixel_mask(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:
@@ -136,8 +143,12 @@ def make_bad_pixel_mask(ws: Workspace, night: str, *, force: bool = False) -> St
         return _not_needed("bad_pixel_mask")
     if lent := _lent("bad_pixel_mask", ws, raw, "bad_pixels"):
         return lent
-    flat_paths = [ws.paths.master_flat(night, name) for name in sorted(raw.flats)]
-    dark_paths = [ws.paths.master_dark(night, mode) for mode in sorted(raw.darks)]
+    flats, darks = (
+        _with_usable_files(ws, night, raw.flats),
+        _with_usable_files(ws, night, raw.darks),
+    )
+    flat_paths = [ws.paths.master_flat(night, name) for name in flats]
+    dark_paths = [ws.paths.master_dark(night, mode) for mode in darks]
     masters = {p: read_master(p, "master_darks and master_flats") for p in dark_paths + flat_paths}
     inputs = sorted(str(header["FPRINT"]) for _, header in masters.values())
     sigma = ws.settings.calibration.bad_pixel_sigma
@@ -147,11 +158,11 @@ def make_bad_pixel_mask(ws: Workspace, night: str, *, force: bool = False) -> St
     kept = "" if force else ws.kept(record, identity)
     if kept:
         return StageOutcome(stage="bad_pixel_mask", status="unchanged", fingerprint=kept)
-    flats = [masters[p][0] for p in flat_paths]
-    full = flats[0].shape
-    darks = [masters[p][0] for p in dark_paths]
-    mask = bad_pixel_mask([d for d in darks if d.shape == full], flats, sigma=sigma)
-    for quarter in (d for d in darks if d.shape != full):
+    flat_images = [masters[p][0] for p in flat_paths]
+    full = flat_images[0].shape
+    dark_images = [masters[p][0] for p in dark_paths]
+    mask = bad_pixel_mask([d for d in dark_images if d.shape == full], flat_images, sigma=sigma)
+    for quarter in (d for d in dark_images if d.shape != full):
         # The smaller frames are the centre of the full one.
         centre = cut_centre(mask, quarter.shape)
         centre |= bad_pixel_mask([quarter], [], sigma=sigma)
@@ -174,33 +185,48 @@ def make_bad_pixel_mask(ws: Workspace, night: str, *, force: bool = False) -> St
 
 
 def _make_all(
-    stage: str, ws: Workspace, night: str, masters: Sequence[_Master], *, force: bool
+    stage: str, ws: Workspace, raw: RawNight, masters: Sequence[_Master], *, force: bool
 ) -> StageOutcome:
-    stored = _stored_masters(ws, night)
-    known = known_records(_calib_section(ws, night).get("files", ()))
+    section, stored = _calib_section(ws, raw.night), _stored_masters(ws, raw.night)
+    known = known_records(section.get("files", ()))
     seen: list[RawFileRecord] = []
+    left_out: list[dict[str, Any]] = []
     made: dict[str, dict] = {}
     metadata: dict[str, str | int | float] = {}
     changed = False
     for master in masters:
-        records = [file_record(path, known.get(path.name)) for path in master.files]
-        identity = fingerprint(
-            stage,
-            [[r.name, r.sha256] for r in records],
-            master.inputs,
-            ws.settings.calibration.fingerprint(),
-        )
+        spoilt = {} if force else left_out_before(section, master.files)
+        files = usable_files(master.files, known, spoilt)
         record = stored.get(master.key)
-        if not force and ws.kept(record, identity):
+        if not force and ws.kept(record, _identity(ws, master, files.records)):
             made[master.key] = record
-        else:
-            metadata |= _make_one(ws, master, records, identity)
-            changed = True
-            made[master.key] = product_record(ws.paths.root, identity, [master.path])
-        seen += records
+        elif files.paths:
+            files, figures = _make_one(ws, master, files)
+            if figures:
+                identity = _identity(ws, master, files.records)
+                made[master.key] = product_record(ws.paths.root, identity, [master.path])
+                metadata |= figures
+                changed = True
+        seen += files.records
+        left_out += files.left_out
     # Darks and flats keep their records in one list: those of the other family stay.
-    files = [asdict(r) for r in {**known, **{r.name: r for r in seen}}.values()]
-    _publish_masters(ws, night, made, files=files)
+    own = {path.name for master in masters for path in master.files}
+    groups = (*raw.darks.values(), *raw.flats.values())
+    other = {path.name for files in groups for path in files} - own
+    others = [entry for entry in section.get(LEFT_OUT) or () if entry["name"] in other]
+    kept = {**known, **{r.name: r for r in seen}}
+    _publish_masters(
+        ws,
+        raw.night,
+        made,
+        files=[asdict(r) for r in kept.values()],
+        **{LEFT_OUT: [*others, *left_out]},
+    )
+    if left_out:
+        # It may be that too few are left.
+        _lent(stage, ws, raw, "")
+        told = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in left_out)
+        metadata["left_out"] = told
     return StageOutcome(
         stage=stage,
         status="done" if changed else "unchanged",
@@ -209,26 +235,52 @@ def _make_all(
     )
 
 
-def _make_one(
-    ws: Workspace, master: _Master, records: Sequence[RawFileRecord], identity: str
-) -> dict[str, str | int | float]:
-    cube = read_frames(master.files, threads=ws.settings.threads, known=records)
-    data, cards = master.combine(cube.frames)
-    write_image(
-        master.path,
-        data,
-        [
-            *cards,
-            *provenance_cards(
-                stage=master.stage,
-                raw=records,
-                calibration=(),
-                settings_fingerprint=ws.settings.calibration.fingerprint(),
-                fingerprint=identity,
-            ),
-        ],
+def _identity(ws: Workspace, master: _Master, records: Sequence[RawFileRecord]) -> str:
+    return fingerprint(
+        master.stage,
+        [[r.name, r.sha256] for r in records],
+        master.inputs,
+        ws.settings.calibration.fingerprint(),
     )
-    return {f"{master.key} {key.lower()}": value for key, value, _ in cards}
+
+
+def _make_one(
+    ws: Workspace, master: _Master, files: CalibrationFiles
+) -> tuple[CalibrationFiles, dict[str, str | int | float]]:
+    """Make a master of the files that are not spoilt; return those and its figures, {} if none."""
+    options = {"threads": ws.settings.threads, "most_bytes": ws.settings.most_raw_file_bytes}
+    try:
+        cube = read_frames(files.paths, known=files.records, **options)
+    except RawDataError:
+        usable = without_spoilt(ws, files)
+        if not usable.paths:
+            return usable, {}
+        if usable.paths == files.paths:
+            raise
+        files = usable
+        cube = read_frames(files.paths, known=files.records, **options)
+    data, cards = master.combine(cube.frames)
+    provenance = provenance_cards(
+        stage=master.stage,
+        raw=files.records,
+        calibration=(),
+        settings_fingerprint=ws.settings.calibration.fingerprint(),
+        fingerprint=_identity(ws, master, files.records),
+    )
+    write_image(master.path, data, [*cards, *provenance])
+    return files, {f"{master.key} {key.lower()}": value for key, value, _ in cards}
+
+
+def _with_usable_files(
+    ws: Workspace, night: str, groups: Mapping[str, Sequence[Path]]
+) -> dict[str, Sequence[Path]]:
+    """The modes or filters of which not every file is left out, in their order."""
+    section = _calib_section(ws, night)
+    return {
+        key: files
+        for key, files in sorted(groups.items())
+        if len(left_out_before(section, files)) < len(files)
+    }
 
 
 def needs_calibration(ws: Workspace, raw: RawNight) -> bool:
@@ -256,8 +308,12 @@ def _lent(stage: str, ws: Workspace, raw: RawNight, prefix: str) -> StageOutcome
         It can neither make its own nor was it lent any.
     """
     options = ws.settings.calibration
-    darks = sum(len(files) for files in raw.darks.values())
-    flats = sum(len(files) for files in raw.flats.values())
+    section = _calib_section(ws, raw.night)
+    dark_files = [path for files in raw.darks.values() for path in files]
+    flat_files = [path for files in raw.flats.values() for path in files]
+    spoilt = left_out_before(section, [*dark_files, *flat_files])
+    darks = sum(path.name not in spoilt for path in dark_files)
+    flats = sum(path.name not in spoilt for path in flat_files)
     if darks >= options.min_dark_files and flats >= options.min_flat_files:
         return None
     source, masters = copied_masters(ws, raw.night)
@@ -280,8 +336,15 @@ def _lent(stage: str, ws: Workspace, raw: RawNight, prefix: str) -> StageOutcome
     raise CalibrationMissingError(
         f"night {raw.night} has {darks} dark and {flats} flat files in "
         f"{', '.join(str(f) for f in raw.folders)}; {options.min_dark_files} and "
-        f"{options.min_flat_files} are needed. The night waits: add the missing files ({lend})"
+        f"{options.min_flat_files} are needed{_spoilt_told(spoilt)}. The night waits: add the "
+        f"missing files ({lend})"
     )
+
+
+def _spoilt_told(spoilt: Mapping[str, Mapping[str, Any]]) -> str:
+    told = [f"{name} is left out: {entry['reason']}" for name, entry in spoilt.items()]
+    more = f", and {len(told) - 2} more" if len(told) > 2 else ""
+    return f" ({'; '.join(told[:2])}{more})" if told else ""
 
 
 def read_master(path: Path, made_by: str) -> tuple[NDArray[np.float32], fits.Header]:

@@ -65,7 +65,8 @@ def _needed_masters(ws: Workspace, raw: RawNight) -> set[str]:
             continue
         needed |= {f"flat_{exposure.name.filter_name}", "bad_pixels"}
         if mode is not None:
-            quarter = "4" if int(header.get("NAXIS1", 1024)) < 1024 else ""
+            width = header.get("NAXIS1")
+            quarter = "4" if isinstance(width, int) and width < 1024 else ""
             needed.add(f"dark_{mode}{quarter}")
     return needed
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from roboao_assets.pipelines.calibration_files import LEFT_OUT
 from roboao_assets.pipelines.redo import STAGE_OF_PRODUCT
 from roboao_assets.storage.catalogue import Catalogue, ObservationQuery, product
 
@@ -39,12 +40,51 @@ class NightFailure:
         return max(0, most_retries + 1 - self.attempts) if self.next_attempt is not None else 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class FileLeftAlone:
+    """A raw file that nothing is made of, as it cannot be used.
+
+    Attributes
+    ----------
+    name : str
+        Of the file; of the exposure for `seeing`.
+    use : {'raw file', 'calibration', 'seeing'}
+    reason : str
+    """
+
+    name: str
+    use: str
+    reason: str
+
+
 def night_failures(catalogue: Catalogue, night: str) -> list[NightFailure]:
     """Return what failed of a night: its own products first, then its observations in time order.
 
     What was not made for a good reason (no companions of a blank field) is no failure.
     """
     return [failure for _, failure in failures_of_nights(catalogue, [night])]
+
+
+def files_left_alone(catalogue: Catalogue, night: str) -> list[FileLeftAlone]:
+    """Return the raw files of a night that are not, or only in part, used, and why.
+
+    An observation that cannot be reduced as it came is among the failures, and not here.
+    """
+    document = catalogue.night(night) or {}
+    raw, calibration, seeing = (
+        section if isinstance(section := document.get(name), Mapping) else {}
+        for name in ("raw", "calib", "seeing")
+    )
+    observations = set(raw.get("observations") or ())
+    told = [
+        *(("raw file", *pair) for pair in raw.get("problems") or () if pair[0] not in observations),
+        *(
+            ("calibration", entry["name"], entry["reason"])
+            for entry in calibration.get(LEFT_OUT) or ()
+        ),
+        *(("seeing", *pair) for pair in seeing.get("discarded") or ()),
+    ]
+    return [FileLeftAlone(name=str(n), use=use, reason=str(reason)) for use, n, reason in told]
 
 
 def failures_of_nights(

@@ -137,6 +137,7 @@ class ObservationFrames:
             on_frames=averager.add,
             on_progress=self.on_progress,
             known=tuple(self._known.values()),
+            most_bytes=settings.most_raw_file_bytes,
         )
         return LoadedFrames(cube=cube, averager=averager)
 
@@ -151,7 +152,7 @@ def frame_shape(header: fits.Header, path: Path) -> tuple[int, int]:
     """
     try:
         return int(header["NAXIS2"]), int(header["NAXIS1"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise RawDataError(
             f"{path} has no image in its primary header: NAXIS1 and NAXIS2 are needed ({error})"
         ) from None

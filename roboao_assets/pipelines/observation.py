@@ -387,12 +387,15 @@ def _known_failure(ctx: ObservationContext, stage: str) -> StageOutcome | None:
 
 
 def _circumstances(ctx: ObservationContext, stage: str) -> str:
-    """Identity of all that may make a failed stage succeed, from names, sizes and times."""
+    """Identity of all that may make a failed stage succeed, from names, sizes, times and rights."""
     masters = ctx.ws.paths.bad_pixel_mask(ctx.night).parent.glob("*.fits")
     files = [(str(p), p.stat()) for p in (*ctx.exposure.files, *sorted(masters)) if p.exists()]
     return fingerprint(
         stage,
-        [[name, status.st_size, status.st_mtime_ns] for name, status in files],
+        [
+            [name, status.st_size, status.st_mtime_ns, os.access(name, os.R_OK)]
+            for name, status in files
+        ],
         ctx.ws.settings.model_dump_json(exclude={"redo_for_new_code"}),
     )
 

@@ -1,5 +1,7 @@
 """A raw night entered in the catalogue: what was observed, as names and headers say."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from roboao_assets.pipelines.freshness import fingerprint
@@ -8,8 +10,12 @@ from roboao_assets.pipelines.workspace import Workspace
 from roboao_assets.science.errors import RawDataError, UnknownInstrumentError
 from roboao_assets.storage.catalogue import new_observation, product
 from roboao_assets.storage.raw_header import parse_facts, read_header
-from roboao_assets.storage.raw_night import RawExposure, RawNight, read_night
+from roboao_assets.storage.raw_names import shown_name
+from roboao_assets.storage.raw_night import RawExposure, RawNight, differs_from, read_night
 from roboao_assets.storage.raw_scan import scan_night
+
+# Of two files of one name and size: pieces compared to see whether they are the same.
+_SAMPLES, _SAMPLE_BYTES = 5, 4096
 
 
 def register_night(ws: Workspace, night: str, *, force: bool = False) -> StageOutcome:  # noqa: ARG001
@@ -19,7 +25,7 @@ def register_night(ws: Workspace, night: str, *, force: bool = False) -> StageOu
     reason as the failure of its stack: it is seen, and its night goes on.
     """
     raw = read_night(ws.settings.raw_roots, night)
-    problems = {path.name: reason for path, reason in raw.unreadable}
+    problems = {shown_name(path): reason for path, reason in (*raw.unreadable, *_unlike(raw))}
     new = 0
     for exposure in raw.observations:
         problem = exposure.problem
@@ -59,6 +65,25 @@ def register_night(ws: Workspace, night: str, *, force: bool = False) -> StageOu
             "missing_files": len(missing),
         },
     )
+
+
+def _unlike(raw: RawNight) -> Iterator[tuple[Path, str]]:
+    """Yield the files that hide behind another of their name and size, but not of its content."""
+    for first, other in raw.hidden:
+        with suppress(OSError):
+            size = first.stat().st_size
+            if _sample(first, size) != _sample(other, size):
+                yield other, differs_from(first, size, size)
+
+
+def _sample(path: Path, size: int) -> list[bytes]:
+    """Pieces of a file; the last of a bzip2 file holds the checksum of all that it unpacks to."""
+    with path.open("rb") as file:
+        pieces = []
+        for part in range(_SAMPLES):
+            file.seek(max(0, size - _SAMPLE_BYTES) * part // (_SAMPLES - 1))
+            pieces.append(file.read(_SAMPLE_BYTES))
+    return pieces
 
 
 def _missing_files(ws: Workspace, raw: RawNight) -> list[str]:

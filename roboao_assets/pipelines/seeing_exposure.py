@@ -96,6 +96,7 @@ def measure_exposure(
         threads=ws.settings.threads,
         on_frames=averager.add,
         known=records,
+        most_bytes=ws.settings.most_raw_file_bytes,
     )
     image = _clean_cosmic_rays(averager.mean_image(), ws)
     shared = {"smoothing_px": options.smoothing_px, "bad_pixels": calibration.bad_pixels}

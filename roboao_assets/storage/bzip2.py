@@ -33,6 +33,10 @@ _BLOCK_MAGIC = 0x314159265359
 _END_MAGIC = 0x177245385090
 _MAGIC_BITS = 48
 _HEADER_BITS = 32
+# A block holds 900 kB, which bzip2 never makes much longer: what is longer is none.
+_LARGEST_BLOCK_BYTES = 2 << 20
+# 900 kB of runs: five bytes stand for 259 at most.
+_LARGEST_UNPACKED_BLOCK_BYTES = 48 << 20
 # Variables from which lbzip2 takes further options.
 _LBZIP2_VARIABLES = ("LBZIP2", "BZIP2", "BZIP")
 
@@ -68,7 +72,7 @@ def open_bzip2(
         with path.open("rb"):
             pass
     except OSError as error:
-        raise RawDataError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     if size == 0:
         raise RawDataError(f"{str(path)!r} is empty (zero bytes); copy it again from the telescope")
     command = shutil.which("lbzip2") if method in ("auto", "lbzip2") else None
@@ -77,6 +81,33 @@ def open_bzip2(
     if method == "lbzip2":
         raise FileNotFoundError("lbzip2 is not on PATH")
     return BlockStream(path, threads)
+
+
+def unreadable(path: Path, error: OSError) -> RawDataError:
+    """Return the error that says why the operating system did not let a raw file be read."""
+    advice = (
+        "let the user that the archive runs as read it"
+        if isinstance(error, PermissionError)
+        else "look whether it is there and its disk is well, or copy it again from the telescope"
+    )
+    return RawDataError(f"{str(path)!r} cannot be read: {error.strerror or error}; {advice}")
+
+
+def check_block(source: "Lbzip2Stream | BlockStream") -> None:
+    """Read on to the end of the block that the last bytes came from.
+
+    Of a damaged block bytes are handed out before its checksum is looked at: what they hold is
+    of no meaning, and that they are damaged is what has to be told.
+
+    Raises
+    ------
+    RawDataError
+        If the block is damaged.
+    """
+    scratch = memoryview(bytearray(_WINDOW_BYTES))
+    for _ in range(_LARGEST_UNPACKED_BLOCK_BYTES // _WINDOW_BYTES + 1):
+        if source.readinto(scratch) < len(scratch):
+            return
 
 
 class Lbzip2Stream:
@@ -287,7 +318,7 @@ def _blocks(descriptor: int) -> Iterator[tuple[int, int] | int]:
         if not is_end:
             start = position
             position, is_end = next(magics, (-1, True))
-            if position < 0:
+            if position < 0 or position - start > 8 * _LARGEST_BLOCK_BYTES:
                 break
             yield start, position
             expected = position

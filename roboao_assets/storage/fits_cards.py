@@ -22,6 +22,8 @@ _STRING = re.compile(r"'((?:[^']|'')*)'\s*(?:/(.*))?")
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[ED][+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 _COMMENTARY = ("COMMENT", "HISTORY")
+# They mean something only where they stand: of what nobody began nothing is continued.
+_NO_KEYWORDS = ("CONTINUE", "END")
 
 Card = tuple[str, Any, str]
 """Keyword, value, comment."""
@@ -47,7 +49,7 @@ def make_card(keyword: str, value: Any, comment: str = "") -> fits.Card:
         If the keyword is none, or is too long for its value.
     """
     keyword = keyword.upper().removeprefix("HIERARCH ").strip()
-    if not _LONG_KEYWORD.fullmatch(keyword):
+    if not _LONG_KEYWORD.fullmatch(keyword) or keyword in _NO_KEYWORDS:
         raise ValueError(f"{keyword!r} cannot be the keyword of a FITS card")
     if keyword in _COMMENTARY:
         return fits.Card(keyword, _ascii(str(value))[: CARD_BYTES - 8])

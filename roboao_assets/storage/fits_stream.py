@@ -19,6 +19,10 @@ _CARD_BYTES = 80
 # A header of more blocks has lost its END card (or is no header at all).
 _MAX_HEADER_BLOCKS = 1000
 _MAX_FRAME_BYTES = 1 << 31
+# Six hours of the camera's fastest readout: more frames in a file are no frames.
+_MAX_FRAMES = 200_000
+# A few kB of bzip2 can unpack to terabytes; the longest exposures come to a few GB.
+MOST_UNPACKED_BYTES = 8_000_000_000
 _BITPIX_TYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _SCALED_BITPIX = (8, 16, 32, -32, -64)
 
@@ -84,11 +88,13 @@ class ImageLayout:
             Written.
         """
         stored = raw.view(_BITPIX_TYPES[self.bitpix]).reshape(self.shape)
-        if self.bscale == 1 and self.bzero == 0:
-            out[...] = stored
-        else:
-            # In float64: scaled integers may need more digits than float32 has.
-            out[...] = stored * np.float64(self.bscale) + np.float64(self.bzero)
+        # What is too large for float32 becomes infinite, and counts as not finite.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.bscale == 1 and self.bzero == 0:
+                out[...] = stored
+            else:
+                # In float64: scaled integers may need more digits than float32 has.
+                out[...] = stored * np.float64(self.bscale) + np.float64(self.bzero)
         if self.blank is not None and self.bitpix > 0:
             out[stored == self.blank] = np.nan
 
@@ -101,6 +107,8 @@ class FitsStream:
     source : ByteSource
     path : Path
         Only for messages.
+    most_bytes : int
+        A file that announces more, headers and frames together, is refused before they are read.
 
     Attributes
     ----------
@@ -108,9 +116,12 @@ class FitsStream:
         Frames read or skipped so far.
     """
 
-    def __init__(self, source: ByteSource, path: Path):
+    def __init__(self, source: ByteSource, path: Path, most_bytes: int = MOST_UNPACKED_BYTES):
         self._source = source
         self._path = path
+        self._most_bytes = most_bytes
+        self._announced_bytes = 0
+        self._announced_frames = 0
         self._padding = 0
         self._is_first = True
         self.frames_read = 0
@@ -142,6 +153,7 @@ class FitsStream:
             blocks += block
             if _has_end(block):
                 self._is_first = False
+                self._announce(len(blocks))
                 return bytes(blocks)
             if len(blocks) >= _MAX_HEADER_BLOCKS * BLOCK_BYTES:
                 raise self.problem(f"a header has no END card in {_MAX_HEADER_BLOCKS} blocks")
@@ -158,7 +170,9 @@ class FitsStream:
         if header is None:
             return None
         layout = self._read_layout(header)
-        self._padding = -(layout.frame_bytes * layout.n_frames) % BLOCK_BYTES
+        n_bytes = layout.frame_bytes * layout.n_frames
+        self._padding = -n_bytes % BLOCK_BYTES
+        self._announce(n_bytes + self._padding, layout.n_frames)
         return layout, header
 
     def read_frame(self, view: memoryview) -> None:
@@ -182,8 +196,24 @@ class FitsStream:
             self.frames_read += 1
 
     def problem(self, what: str) -> RawDataError:
-        """Return an error that says where it is."""
-        return RawDataError(f"{str(self._path)!r}, at frame {self.frames_read} (from 0): {what}")
+        """Return an error that says where it is, and what to do."""
+        where = f"{str(self._path)!r}, at frame {self.frames_read} (from 0)"
+        return RawDataError(f"{where}: {what}; copy it again from the telescope")
+
+    def _announce(self, n_bytes: int, n_frames: int = 0) -> None:
+        self._announced_bytes += n_bytes
+        self._announced_frames += n_frames
+        if self._announced_bytes > self._most_bytes:
+            raise self.problem(
+                f"it unpacks to {self._announced_bytes / 1e9:.4g} GB or more, and a raw file of "
+                f"more than {self._most_bytes / 1e9:.4g} GB is not read (raise the setting "
+                f"most_raw_file_gb if it is as it should be)"
+            )
+        if self._announced_frames > _MAX_FRAMES:
+            raise self.problem(
+                f"it holds {self._announced_frames} frames or more, and more than {_MAX_FRAMES} "
+                f"are no exposure"
+            )
 
     def _check_beginning(self, block: bytes) -> None:
         if self._is_first:
@@ -217,7 +247,7 @@ class FitsStream:
             return ImageLayout(bitpix=8, shape=(0, 0), n_frames=0)
         if bitpix not in _SCALED_BITPIX:
             raise self.problem(f"BITPIX is {bitpix}, expected one of {_SCALED_BITPIX}")
-        if groups != (0, 1) or naxis == 1 or min(axes) < 0:
+        if groups != (0, 1) or naxis < 2 or min(axes) < 0:
             raise self.problem(
                 f"an image of two or more axes was expected, there are the axes {axes} "
                 f"with PCOUNT, GCOUNT = {groups}"

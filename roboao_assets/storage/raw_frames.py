@@ -6,8 +6,9 @@ hashing, and what the caller makes of the frames so far go on at the same time.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,9 +20,16 @@ from numpy.typing import NDArray
 
 import roboao_native
 from roboao_assets.science.errors import RawDataError
-from roboao_assets.storage.bzip2 import BlockStream, Lbzip2Stream, Method, open_bzip2
+from roboao_assets.storage.bzip2 import (
+    BlockStream,
+    Lbzip2Stream,
+    Method,
+    check_block,
+    open_bzip2,
+    unreadable,
+)
 from roboao_assets.storage.fits_cards import read_cards
-from roboao_assets.storage.fits_stream import FitsStream, ImageLayout
+from roboao_assets.storage.fits_stream import MOST_UNPACKED_BYTES, FitsStream, ImageLayout
 from roboao_assets.storage.frame_memory import FrameMemory
 
 _HASH_BYTES = 1 << 20
@@ -101,7 +109,7 @@ def file_record(path: Path, known: RawFileRecord | None = None) -> RawFileRecord
             while piece := file.read(_HASH_BYTES):
                 digest.update(piece)
     except OSError as error:
-        raise RawDataError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     return RawFileRecord(
         name=path.name,
         size_bytes=status.st_size,
@@ -119,6 +127,7 @@ def read_frames(
     block: int = 16,
     known: Sequence[RawFileRecord] = (),
     method: Method = "auto",
+    most_bytes: int = MOST_UNPACKED_BYTES,
 ) -> FrameCube:
     """Unpack all frames of `files`, in order, into one cube.
 
@@ -142,6 +151,8 @@ def read_frames(
         Earlier records: files that did not change since are not hashed again.
     method : {'auto', 'lbzip2', 'blocks'}
         How to unpack (`bzip2.open_bzip2`).
+    most_bytes : int
+        A file that unpacks to more is refused, of which no more than that is read.
 
     Returns
     -------
@@ -151,13 +162,15 @@ def read_frames(
     ------
     RawDataError
         A file is empty, truncated, damaged, no FITS file, without an image, of
-        another shape or type than the first, or changed while it was read; or no
+        another shape or type than the first, larger than `most_bytes`, or changed while it was
+        read; or no
         frame has finite values in at least half of its pixels.
     """
     files = tuple(Path(path) for path in files)
     if not files:
         raise RawDataError("no raw file was given to read frames from")
-    reading = _Reading(files, threads, max(1, block), method)
+    reading = _Reading(files, threads, max(1, block), method, most_bytes)
+    before = [_size_and_time(path) for path in files]
     earlier = {record.name: record for record in known}
     with ThreadPoolExecutor(2, thread_name_prefix="raw-frames") as pool:
         records = pool.submit(lambda: [file_record(p, earlier.get(p.name)) for p in files])
@@ -171,13 +184,17 @@ def read_frames(
                     on_progress(first + len(frames), part)
         finally:
             reading.stop.set()
-        done.result()
-        unchanged = records.result()
+        try:
+            done.result()
+            unchanged = records.result()
+        except RawDataError:
+            # What still arrives ends anywhere: that is told, not the fault that was met there.
+            _check_unchanged(files, before)
+            raise
+    _check_unchanged(files, before)
     for path, record in zip(files, unchanged, strict=True):
         if file_record(path, record) != record:
-            raise RawDataError(
-                f"{str(path)!r} changed while it was read; it is read again when it has settled"
-            )
+            raise _changed(path)
     return FrameCube(
         frames=reading.frames(),
         header=reading.header,
@@ -187,8 +204,32 @@ def read_frames(
     )
 
 
+def _size_and_time(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _check_unchanged(files: Sequence[Path], before: Sequence[tuple[int, int] | None]) -> None:
+    for path, identity in zip(files, before, strict=True):
+        if _size_and_time(path) != identity:
+            raise _changed(path)
+
+
+def _changed(path: Path) -> RawDataError:
+    return RawDataError(
+        f"{str(path)!r} changed while it was read; it is read again when it has settled"
+    )
+
+
 def count_frames(
-    files: Sequence[Path], *, threads: int = 2, method: Method = "auto"
+    files: Sequence[Path],
+    *,
+    threads: int = 2,
+    method: Method = "auto",
+    most_bytes: int = MOST_UNPACKED_BYTES,
 ) -> tuple[int, ...]:
     """Count the frames of each file, keeping none of them.
 
@@ -206,11 +247,22 @@ def count_frames(
     scratch = bytearray(_SCRATCH_BYTES)
     for path in map(Path, files):
         with open_bzip2(path, threads, method) as source:
-            stream = FitsStream(source, path)
-            while (image := stream.next_image()) is not None:
-                stream.skip_frames(image[0], scratch)
+            stream = FitsStream(source, path, most_bytes)
+            with _damage_first(source):
+                while (image := stream.next_image()) is not None:
+                    stream.skip_frames(image[0], scratch)
         counts.append(stream.frames_read)
     return tuple(counts)
+
+
+@contextmanager
+def _damage_first(source: Lbzip2Stream | BlockStream) -> Iterator[None]:
+    """Tell of what a damaged block holds that it is damaged."""
+    try:
+        yield
+    except RawDataError:
+        check_block(source)
+        raise
 
 
 class _StoppedError(Exception):
@@ -220,7 +272,9 @@ class _StoppedError(Exception):
 class _Reading:
     """One pass over the files, in a thread of its own; `spans` tells what has come."""
 
-    def __init__(self, files: tuple[Path, ...], threads: int, block: int, method: Method):
+    def __init__(
+        self, files: tuple[Path, ...], threads: int, block: int, method: Method, most_bytes: int
+    ):
         self.files = files
         self.spans: SimpleQueue[tuple[NDArray, int, float] | None] = SimpleQueue()
         self.stop = Event()
@@ -228,13 +282,14 @@ class _Reading:
         self.first_frame: list[int] = []
         self.nonfinite: list[int] = []
         self._threads, self._block, self._method = threads, block, method
+        self._most_bytes = most_bytes
         self._layout: ImageLayout | None = None
         self._memory: FrameMemory | None = None
         self._usable = 0
         self._count = 0
         self._told = 0
         self._source: Lbzip2Stream | BlockStream | None = None
-        self._bytes_total = sum(path.stat().st_size for path in files if path.exists())
+        self._bytes_total = sum((_size_and_time(path) or (0,))[0] for path in files)
         self._bytes_before = 0
 
     def run(self) -> None:
@@ -259,20 +314,23 @@ class _Reading:
         self.first_frame.append(self._count)
         with open_bzip2(path, self._threads, self._method) as source:
             self._source = source
-            stream = FitsStream(source, path)
-            is_primary = True
-            while (image := stream.next_image()) is not None:
-                layout, header = image
-                if is_primary and len(self.first_frame) == 1:
-                    self.header = read_cards(header)
-                is_primary = False
-                if layout.n_frames:
-                    self._check(layout, stream)
-                    self._read_image(layout, stream)
+            with _damage_first(source):
+                self._read_images(FitsStream(source, path, self._most_bytes))
             self._bytes_before += source.consumed_bytes
             self._source = None
         if self._count == self.first_frame[-1]:
             raise RawDataError(f"{str(path)!r} holds no image, only headers without data")
+
+    def _read_images(self, stream: FitsStream) -> None:
+        is_primary = True
+        while (image := stream.next_image()) is not None:
+            layout, header = image
+            if is_primary and len(self.first_frame) == 1:
+                self.header = read_cards(header)
+            is_primary = False
+            if layout.n_frames:
+                self._check(layout, stream)
+                self._read_image(layout, stream)
 
     def _check(self, layout: ImageLayout, stream: FitsStream) -> None:
         if self._layout is None:

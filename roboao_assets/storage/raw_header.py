@@ -9,6 +9,7 @@ from pathlib import Path
 from astropy.io import fits
 
 from roboao_assets.science.errors import RawDataError
+from roboao_assets.storage.bzip2 import unreadable
 from roboao_assets.storage.fits_cards import read_cards
 from roboao_assets.storage.fits_stream import FitsStream
 
@@ -80,8 +81,11 @@ def read_header(path: Path) -> fits.Header:
         ) from None
     except OSError as error:
         # What bz2 says of its own has no number; the operating system's errors have.
-        why = error if error.errno else f"it is no bzip2 file, or is damaged ({error})"
-        raise RawDataError(f"{str(path)!r} cannot be read: {why}; {advice}") from None
+        if error.errno:
+            raise unreadable(path, error) from None
+        raise RawDataError(
+            f"{str(path)!r} cannot be read: it is no bzip2 file, or is damaged ({error}); {advice}"
+        ) from None
     return read_cards(header or b"")
 
 

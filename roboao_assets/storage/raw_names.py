@@ -3,6 +3,7 @@
 Ids are read from the right, as an object name may itself contain underscores.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,8 @@ from pathlib import Path
 from roboao_assets.science.errors import RawDataError
 
 RAW_SUFFIX = ".fits.bz2"
+# A file name has 255 bytes at most, and those of the products are longer than the id.
+MOST_ID_BYTES = 200
 _DATE = r"(?P<date>\d{8})_(?P<time>\d{6}(?:\.\d{1,6})?)"
 _TAIL = rf"(?P<camera>[^_]+)_(?P<filter>[^_]+)_(?P<marker>[^_]*)_{_DATE}"
 _OBSERVATION = re.compile(rf"(?P<program>\d+(?:\.\d+)?)_(?P<object>.+)_{_TAIL}", re.ASCII)
@@ -48,6 +51,11 @@ class ExposureName:
         """True for an AO-off exposure."""
         return not self.program
 
+    @property
+    def night(self) -> str:
+        """The night that it belongs to: its UT date, `YYYYMMDD`."""
+        return f"{self.utc:%Y%m%d}"
+
 
 def parse_exposure_name(name: str) -> ExposureName:
     """Read an observation's or seeing exposure's id.
@@ -74,6 +82,12 @@ def parse_exposure_name(name: str) -> ExposureName:
             f"the file name {name!r} is neither <program>_<object>_<camera>_<filter>_<marker>_"
             f"<YYYYMMDD>_<HHMMSS.ffffff> nor a seeing, dark, flat, bias or pointing file; "
             f"it is left alone until it is renamed"
+        )
+    if len(os.fsencode(name)) > MOST_ID_BYTES:
+        raise RawDataError(
+            f"the file name {name[:40]!r}... is too long: an id may have {MOST_ID_BYTES} bytes, as "
+            f"names of products are made of it, and this one has {len(os.fsencode(name))}; it is "
+            f"left alone until it is renamed"
         )
     parts = match.groupdict()
     form = "%Y%m%d%H%M%S.%f" if "." in parts["time"] else "%Y%m%d%H%M%S"
@@ -110,3 +124,14 @@ def split_part(stem: str) -> tuple[str, int]:
 def raw_stem(path: Path) -> str:
     """File name without `.fits.bz2`."""
     return path.name.removesuffix(RAW_SUFFIX)
+
+
+def shown_name(path: Path) -> str:
+    r"""File name as it can be shown, stored and sent: what is not printable is escaped.
+
+    Examples
+    --------
+    >>> shown_name(Path("a\nb.fits.bz2"))
+    'a\\nb.fits.bz2'
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path.name)

@@ -68,6 +68,8 @@ class RawNight:
         Bias and pointing files.
     unreadable : tuple of (Path, str)
         Files that are left alone, and why.
+    hidden : tuple of (Path, Path)
+        Files of one name and size in two folders: the one that is read, the one that is not.
     """
 
     night: str
@@ -78,6 +80,7 @@ class RawNight:
     flats: dict[str, tuple[Path, ...]]
     unprocessed: tuple[Path, ...]
     unreadable: tuple[tuple[Path, str], ...]
+    hidden: tuple[tuple[Path, Path], ...] = ()
 
 
 def list_nights(raw_roots: Sequence[Path], since: date) -> dict[str, tuple[Path, ...]]:
@@ -144,6 +147,7 @@ class _Sorting:
         self.flats: dict[str, list[Path]] = defaultdict(list)
         self.unprocessed: list[Path] = []
         self.unreadable: list[tuple[Path, str]] = []
+        self.hidden: list[tuple[Path, Path]] = []
         self.sizes: dict[Path, int] = {}
 
     def sort(self) -> RawNight:
@@ -156,7 +160,11 @@ class _Sorting:
             except RawDataError as error:
                 self.unreadable.extend((path, str(error)) for _, path in parts)
             else:
-                exposures.append(self._exposure(name, parts))
+                if name.night == self.night:
+                    exposures.append(self._exposure(name, parts))
+                else:
+                    reason = _of_another_night(name, self.night)
+                    self.unreadable.extend((path, reason) for _, path in parts)
         exposures.sort(key=lambda exposure: (exposure.name.utc, exposure.id))
         return RawNight(
             night=self.night,
@@ -167,12 +175,19 @@ class _Sorting:
             flats=_sorted_groups(self.flats),
             unprocessed=tuple(sorted(self.unprocessed, key=_natural)),
             unreadable=tuple(sorted(self.unreadable, key=lambda item: _natural(item[0]))),
+            hidden=tuple(self.hidden),
         )
 
     def _files(self) -> Iterator[Path]:
         seen: dict[str, Path] = {}
         for folder in self.folders:
-            for path in _entries(folder):
+            try:
+                entries = sorted(folder.iterdir())
+            except OSError as error:
+                reason = f"is a folder that cannot be looked into: {error.strerror}"
+                self.unreadable.append((folder, reason))
+                continue
+            for path in entries:
                 if not _is_raw_name(path.name):
                     continue
                 try:
@@ -187,19 +202,18 @@ class _Sorting:
                 first = seen.setdefault(path.name, path)
                 if first is path:
                     yield path
-                elif size != self.sizes[first]:
-                    self.unreadable.append(
-                        (
-                            path,
-                            f"is left alone, as {str(first)!r} of the same name comes first in "
-                            f"the raw roots; they differ ({size} and {self.sizes[first]} bytes), "
-                            f"remove the wrong one",
-                        )
-                    )
+                elif size == self.sizes[first]:
+                    self.hidden.append((first, path))
+                else:
+                    self.unreadable.append((path, differs_from(first, size, self.sizes[first])))
 
     def _place(self, path: Path) -> None:
         family, *tokens = raw_stem(path).split("_")
-        if family in ("bias", "pointing"):
+        if not path.name.isprintable():
+            # It can neither be stored in the catalogue nor be shown on a page.
+            reason = "has characters in its name that cannot be printed; rename it"
+            self.unreadable.append((path, reason))
+        elif family in ("bias", "pointing"):
             self.unprocessed.append(path)
         elif family in ("dark", "flat") and self.sizes[path] == 0:
             self.unreadable.append((path, "is empty (zero bytes); copy it again"))
@@ -214,7 +228,8 @@ class _Sorting:
             else:
                 self.unreadable.append((path, "has no filter: flat_<x>_<filter>_... was expected"))
         elif not is_partition_key(raw_stem(path)):
-            self.unreadable.append((path, "has characters in its name that no id may have"))
+            reason = "has '...' in its name, which no id may have; rename it"
+            self.unreadable.append((path, reason))
         else:
             identity, part = split_part(raw_stem(path))
             self.parts[identity].append((part, path))
@@ -244,6 +259,23 @@ class _Sorting:
             if problems
             else "",
         )
+
+
+def differs_from(first: Path, size: int, size_of_first: int) -> str:
+    """Why a file is left alone whose name another raw root has too, with another content."""
+    sizes = f"{size} and {size_of_first} bytes" if size != size_of_first else "of one size"
+    return (
+        f"is left alone, as {str(first)!r} of the same name comes first in the raw roots; they "
+        f"differ ({sizes}), remove the wrong one"
+    )
+
+
+def _of_another_night(name: ExposureName, night: str) -> str:
+    return (
+        f"is of {name.utc:%Y-%m-%d} by its name and stands in the folder of the night {night}: "
+        f"move it to the folder {name.night}, or rename it if the camera's clock was wrong; "
+        f"until then it is left alone"
+    )
 
 
 def _part_name(identity: str, number: int) -> str:

@@ -146,7 +146,8 @@ def scan_night(
     # A file of an exposure that still arrives keeps the whole exposure waiting.
     settled = {name: files for name, files in exposures.items() if all(map(is_settled, files))}
     there = sorted((f for files in settled.values() for f in files), key=lambda f: f.name)
-    names = [name for name in map(_observation_name, settled) if name is not None]
+    found = map(_observation_name, settled)
+    names = [name for name in found if name is not None and name.night == night]
     n_files = sum(map(len, settled.values()))
     return NightScan(
         night=night,
@@ -162,7 +163,8 @@ def scan_night(
 def _digest(files: Sequence[_RawFile]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.name}\0{file.size_bytes}\0{file.mtime_ns}\n".encode())
+        # Names are bytes: they need not be text.
+        digest.update(os.fsencode(f"{file.name}\0{file.size_bytes}\0{file.mtime_ns}\n"))
     return digest.hexdigest()[:16]
 
 

@@ -364,6 +364,9 @@ class Settings(BaseSettings):
     end_of_night: str = Field(
         "end_of_night", description="a file of this name in a night's folder: all has arrived"
     )
+    most_raw_file_gb: float = Field(
+        8.0, gt=0, description="unpacked size (GB) of one raw file, above: it is refused"
+    )
     settle_s: float = Field(20.0, ge=0, description="raw files younger than this still arrive")
     dagster_port: int = Field(3000, ge=1, le=65535)
     dagster_webserver: str = Field(
@@ -511,6 +514,11 @@ class Settings(BaseSettings):
                 "catalogue_url": catalogue,
             }
         )
+
+    @property
+    def most_raw_file_bytes(self) -> int:
+        """`most_raw_file_gb` in bytes."""
+        return int(self.most_raw_file_gb * 1e9)
 
     def profile(self, camera: str, utc: datetime) -> InstrumentProfile:
         """Return the profile of `camera` at `utc` (UnknownInstrumentError if there is none)."""

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.coordinates.name_resolve import sesame_url
+from fuzzing import at_least
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +71,7 @@ def test_signs_and_short_forms_of_declinations(text, degrees):
 
 
 @given(st.text(max_size=60) | st.text(alphabet="0123456789:hmsd+-. °'\"eE", max_size=45))
-@settings(max_examples=400)
+@settings(max_examples=at_least(400))
 def test_any_text_is_an_angle_or_a_sentence(text):
     for read, low, high in ((right_ascension_deg, 0, 360), (declination_deg, -90, 90)):
         try:
@@ -156,7 +157,7 @@ hostile = st.text(max_size=80) | st.sampled_from(
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), hostile, max_size=6))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=at_least(400), deadline=None)
 def test_any_address_is_a_query_or_sentences(texts):
     arguments = {k: [v.encode("utf-8", "surrogatepass")] for k, v in texts.items()}
     form, wrong = read_form(arguments)

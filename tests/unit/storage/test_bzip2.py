@@ -163,3 +163,24 @@ def test_marks_across_windows_are_found(tmp_path, monkeypatch):
         assert [is_end for _, is_end in marks] == [False] * 4 + [True]
         monkeypatch.setattr(bzip2, "_WINDOW_BYTES", 7)
         assert list(find_magics(file.fileno())) == marks
+
+
+def test_what_is_longer_than_a_block_is_none(tmp_path, monkeypatch):
+    """A mark that stands far behind another one must not bring all between them into memory."""
+    path = tmp_path / "a.bz2"
+    start = WHOLE.index(bytes.fromhex("314159265359"))
+    mark = WHOLE[start : start + 6]
+    path.write_bytes(WHOLE[: start + 6] + os.urandom(3 << 20) + mark + bytes(20))
+    asked = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda d, n, at: asked.append(n) or pread(d, n, at))
+    with pytest.raises(RawDataError, match="truncated or damaged, copy it again"):
+        unpack(path, "blocks")
+    assert max(asked) < 2 << 20
+
+
+def test_why_a_file_cannot_be_read():
+    refused = bzip2.unreadable(Path("a"), PermissionError(13, "Permission denied"))
+    assert str(refused).endswith("Permission denied; let the user that the archive runs as read it")
+    lost = bzip2.unreadable(Path("a"), OSError(5, "Input/output error"))
+    assert "Input/output error; look whether it is there and its disk is well" in str(lost)

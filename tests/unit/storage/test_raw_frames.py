@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from fuzzing import at_least
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_material import fits_bytes, noise_frames
@@ -180,6 +182,14 @@ def test_nonfinite_frames_are_reported(write_raw):
     np.testing.assert_array_equal(cube.frames, frames)
 
 
+def test_values_too_large_to_be_kept_are_not_finite(write_raw):
+    frames = np.ones((3, 6, 7))
+    frames[1, 2, 3] = 1e300
+    cube = read_frames([write_raw("a", frames)])
+    assert cube.nonfinite_frames == (1,)
+    assert np.isinf(cube.frames).sum() == 1
+
+
 def test_undefined_integers_are_nan(write_raw):
     frames = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     cube = read_frames([write_raw("a", frames, {"BLANK": 5})])
@@ -222,6 +232,7 @@ TABLE = fits.BinTableHDU.from_columns([fits.Column("a", "E", array=[1.0])])
         (_header(NAXIS2=None), "has no NAXIS2 card"),
         (_header(NAXIS="two"), "structural card of no use"),
         (_header(NAXIS="1"), "two or more axes was expected"),
+        (_header(NAXIS="-1"), "two or more axes was expected"),
         (_header(NAXIS1="-4"), "two or more axes was expected"),
         (_header(PCOUNT="8"), "PCOUNT, GCOUNT"),
         (_header(NAXIS1="99999999", NAXIS2="99999999"), "no frame of a camera"),
@@ -284,7 +295,9 @@ def test_truncated_missing_and_empty_files(write_raw, tmp_path, method):
 
 
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=at_least(80),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(content=st.binary(max_size=400), kind=st.sampled_from(["bytes", "packed", "fits", "head"]))
 def test_arbitrary_bytes_raise_nothing_but_raw_data_errors(tmp_path, content, kind):
@@ -437,3 +450,59 @@ def test_observed_files_are_read_as_the_reference_reader_reads_them(
         assert count_frames([path]) == (len(expected),)
         parse_facts(read_header(path))
         assert cube.header.tostring() == read_header(path).tostring()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_file_that_unpacks_to_more_than_it_may_is_refused(write_raw, method):
+    frames = noise_frames(6)
+    size = len(fits_bytes(frames))
+    path = write_raw("a", frames)
+    assert len(read_frames([path], method=method, most_bytes=size).frames) == 6
+    assert len(read_frames([path, path], method=method, most_bytes=size).frames) == 12
+    for read in (read_frames, count_frames):
+        with pytest.raises(RawDataError, match=r"GB or more.* setting most_raw_file_gb"):
+            read([path], method=method, most_bytes=size - 2880)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_terabytes_that_a_header_announces_are_not_unpacked(write_raw, tmp_path, method):
+    header = _header(NAXIS="4", NAXIS1="1024", NAXIS2="1024", NAXIS3="1000", NAXIS4="5000")
+    path = write_raw("bomb", header)
+    path.write_bytes(path.read_bytes() + bz2.compress(bytes(45_000_000)) * 4000)
+    start = time.monotonic()
+    with pytest.raises(RawDataError, match=r"bomb\.fits\.bz2.* it unpacks to 1\.049e\+04 GB"):
+        read_frames([path], method=method)
+    # Its 180 GB of zeros take minutes to unpack.
+    assert time.monotonic() - start < 30
+
+
+def test_more_frames_than_any_exposure_has_are_refused(write_raw):
+    path = write_raw("a", _header(NAXIS="3", NAXIS1="1", NAXIS2="1", NAXIS3="200001"))
+    with pytest.raises(RawDataError, match="it holds 200001 frames or more"):
+        read_frames([path])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_damaged_block_is_told_and_not_what_it_happens_to_hold(write_raw, method, tmp_path):
+    """One wrong bit moves all that follows in its block: there is no FITS header, then."""
+    path = write_raw("a", noise_frames(400), level=9)
+    whole = path.read_bytes()
+    for part in (5, 3, 2):
+        at = len(whole) // part
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        for read in (read_frames, count_frames):
+            with pytest.raises(RawDataError, match=r"cannot be unpacked.*truncated or damaged"):
+                read([path], method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_file_that_still_arrives_changed_and_is_not_damaged(write_raw, method):
+    path = write_raw("a", noise_frames(60, (100, 100)), level=1)
+    path.write_bytes(path.read_bytes()[:-9])
+
+    def grow(new, first):
+        with path.open("ab") as file:
+            file.write(b"x")
+
+    with pytest.raises(RawDataError, match="changed while it was read; it is read again when"):
+        read_frames([path], on_frames=grow, block=1, method=method)

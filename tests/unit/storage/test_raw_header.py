@@ -6,6 +6,7 @@ import math
 import pytest
 from astropy.coordinates import Angle
 from astropy.io import fits
+from fuzzing import at_least
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from raw_material import fits_bytes, noise_frames
@@ -171,7 +172,7 @@ VALUE = st.one_of(
 ).filter(lambda v: v not in (float("inf"), float("-inf")))
 
 
-@settings(max_examples=200)
+@settings(max_examples=at_least(200))
 @given(st.dictionaries(st.sampled_from(list(FULL)), VALUE))
 def test_any_values_give_facts_within_bounds(cards):
     found = parse_facts(fits.Header(cards))
@@ -199,7 +200,7 @@ CARD = st.one_of(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=at_least(400))
 @given(st.lists(CARD, max_size=6))
 def test_any_header_can_be_read_used_and_written(cards):
     text = "".join(card[:80].ljust(80) for card in cards) + "END".ljust(80)

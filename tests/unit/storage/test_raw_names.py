@@ -1,5 +1,6 @@
 """Ids read from the right, and back."""
 
+import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roboao_assets.science.errors import RawDataError
-from roboao_assets.storage.raw_names import parse_exposure_name, raw_stem, split_part
+from roboao_assets.storage.raw_names import (
+    MOST_ID_BYTES,
+    parse_exposure_name,
+    raw_stem,
+    shown_name,
+    split_part,
+)
 
 EXAMPLE = "4_351_Yrsa_VIC_lp600_o_20160925_110427.040912"
 
@@ -55,10 +62,33 @@ def test_ids_round_trip(program, object_parts, camera, filter_name, marker, utc,
     assert name.utc == utc.replace(tzinfo=UTC)
 
 
-@given(st.one_of(st.text(), st.text("0123456789_.VIC", max_size=60)))
+# As file names come: any bytes but the stroke and zero, of which what is no text is a surrogate.
+ANY_NAME = st.one_of(
+    st.text(),
+    st.text("0123456789_.VIC", max_size=60),
+    st.text(st.characters(exclude_categories=[])),
+    st.binary(max_size=250).map(
+        lambda raw: os.fsdecode(raw.replace(b"/", b"").replace(b"\0", b""))
+    ),
+    st.tuples(
+        st.text(st.characters(exclude_categories=[]), max_size=40), st.integers(0, 10**15)
+    ).map(lambda parts: f"4_{parts[0]}_VIC_Si_o_20160925_110427.0{parts[1]}"),
+    st.integers(1, 250).map(lambda n: f"4_{'x' * n}_VIC_Si_o_20160925_110427.0"),
+)
+
+
+@given(ANY_NAME)
 def test_any_other_name_raises_nothing_else(text):
+    shown = shown_name(Path("/x") / f"a{text.replace('/', '').replace(chr(0), '')}")
+    assert shown.isprintable()
+    shown.encode()
     with suppress(RawDataError):
-        assert parse_exposure_name(text).id == text
+        name = parse_exposure_name(text)
+        assert name.id == text
+        # It can be stored, shown, and be the beginning of a product's name.
+        assert text.isprintable()
+        assert len(text.encode()) <= MOST_ID_BYTES
+        assert name.night == text.rsplit("_", 2)[-2]
     identity, part = split_part(text)
     assert text in (identity, *(f"{identity}_{str(part).zfill(n)}" for n in range(1, 5)))
 
@@ -87,6 +117,19 @@ def test_names_of_no_form(name):
 def test_no_valid_time(tail):
     with pytest.raises(RawDataError, match="holds no valid date and time"):
         parse_exposure_name(f"4_b_VIC_lp600_o_{tail}")
+
+
+def test_a_name_that_leaves_no_room_for_products():
+    room = MOST_ID_BYTES - len("4__VIC_lp600_o_20160925_110427.0")
+    kept = f"4_{'x' * room}_VIC_lp600_o_20160925_110427.0"
+    assert parse_exposure_name(kept).id == kept
+    with pytest.raises(RawDataError, match="is too long: an id may have 200 bytes"):
+        parse_exposure_name(kept.replace("4_x", "4_xx"))
+
+
+def test_a_name_is_shown_printable():
+    assert shown_name(Path("/x/1_é_a b.fits.bz2")) == "1_é_a b.fits.bz2"
+    assert shown_name(Path("/x/a\nb\udcff")) == r"a\nb\udcff"
 
 
 def test_the_stem_of_a_raw_file():

@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from fuzzing import at_least
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -194,7 +195,9 @@ FILE_NAME = st.one_of(
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=at_least(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(stem=FILE_NAME)
 def test_no_file_name_raises(root, stem):
@@ -208,3 +211,54 @@ def test_no_file_name_raises(root, stem):
         os.unlink(path)
     for _, reason in night.unreadable:
         reason.encode()
+
+
+def test_an_id_of_another_night_is_left_alone(root):
+    stray = A.replace(NIGHT, "20160926")
+    put(root, stray, f"{stray}_0", SEEING.replace(NIGHT, "20990101"), B)
+    night = read_night([root], NIGHT)
+    assert [e.id for e in night.observations] == [B]
+    assert night.seeing == ()
+    reasons = [reason for _, reason in night.unreadable]
+    assert len(reasons) == 3
+    assert "is of 2016-09-26 by its name" in reasons[0]
+    assert "move it to the folder 20160926, or rename it" in reasons[0]
+    assert "is of 2099-01-01 by its name" in reasons[2]
+
+
+@pytest.mark.parametrize("stem", ["dark_6_a\nb", "flat_0_Si_\udcff", "bias_\x1b[0m", f"x{A}\udcfe"])
+def test_what_cannot_be_printed_is_left_alone(root, stem):
+    put(root, stem, B)
+    night = read_night([root], NIGHT)
+    assert (night.darks, night.flats, night.unprocessed) == ({}, {}, ())
+    ((path, reason),) = night.unreadable
+    assert path.name.startswith(stem)
+    assert reason == "has characters in its name that cannot be printed; rename it"
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(root, tmp_path, monkeypatch):
+    put(root, B)
+    put(tmp_path / "other", A)
+    iterdir = Path.iterdir
+
+    def refuse(self):
+        if self == tmp_path / "other" / NIGHT:
+            raise PermissionError(13, "Permission denied")
+        return iterdir(self)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    night = read_night([root, tmp_path / "other"], NIGHT)
+    assert [e.id for e in night.observations] == [B]
+    assert night.unreadable == (
+        (tmp_path / "other" / NIGHT, "is a folder that cannot be looked into: Permission denied"),
+    )
+
+
+def test_files_of_one_name_and_size_are_kept_for_a_closer_look(root, tmp_path):
+    other = tmp_path / "other"
+    put(root, A)
+    put(other, A)
+    night = read_night([root, other], NIGHT)
+    name = f"{A}.fits.bz2"
+    assert night.hidden == ((root / NIGHT / name, other / NIGHT / name),)
+    assert night.unreadable == ()

@@ -76,3 +76,27 @@ def test_a_name_that_dagster_cannot_use_is_no_observation(tmp_path):
     night = scan(tmp_path)["20160925"]
     assert night.observations == ()
     assert night.n_files == 1
+
+
+def test_names_that_are_no_text_and_links_in_a_circle_hide_nothing(tmp_path):
+    folder = tmp_path / "20160925"
+    put(folder, f"{A}.fits.bz2")
+    before = scan(tmp_path)["20160925"]
+    put(folder, "0_\udcff\udcfe.fits.bz2")
+    (folder / "1_circle.fits.bz2").symlink_to(folder / "1_circle.fits.bz2")
+    (folder / "1_dangling.fits.bz2").symlink_to(tmp_path / "nothing")
+    (folder / "1_folder.fits.bz2").mkdir()
+    put(folder, f"{B}.fits.bz2")
+    night = scan(tmp_path)["20160925"]
+    assert night.observations == (B, A)
+    assert night.n_files == 3
+    assert night.fingerprint != before.fingerprint
+
+
+def test_an_id_of_another_night_is_no_observation_of_this_one(tmp_path):
+    put(tmp_path / "20160926", f"{A}.fits.bz2")
+    put(tmp_path / "20160925", f"{B}.fits.bz2")
+    nights = scan(tmp_path)
+    assert nights["20160926"].observations == ()
+    assert nights["20160926"].n_files == 1
+    assert nights["20160925"].observations == (B,)
