@@ -10,12 +10,14 @@ the SHA-256 that the worker told, before the worker hears that it does.
 import hashlib
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from threading import BoundedSemaphore, Event, Lock
+from threading import Event, Lock
 from typing import Any, BinaryIO
 
 from distributed import Client
@@ -28,8 +30,8 @@ from roboao_assets.storage.mirrored_files import MirroredFiles, TransferRefusedE
 from roboao_assets.storage.settings import Settings
 
 CHUNK_BYTES = 4 << 20
-# On their way at the same time: enough to keep the connections busy.
-_MOST_CHUNKS = 4
+# On their way at the same time, of all files and of one.
+_MOST_CHUNKS, _MOST_OF_ONE = 8, 3
 # Each serves a worker that waits; they are begun as they are needed.
 _MOST_THREADS = 256
 _HEAD_LIMIT_BYTES = 4 << 20
@@ -109,7 +111,7 @@ class _FileServer:
     def __init__(self, client: Client, mirrored: Mapping[str, MirroredFiles], traffic: FileTraffic):
         self._client, self._mirrored, self._traffic = client, mirrored, traffic
         self._pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="files")
-        self._chunks = BoundedSemaphore(_MOST_CHUNKS)
+        self._carriers = ThreadPoolExecutor(_MOST_CHUNKS, thread_name_prefix="chunks")
         self._closed = Event()
 
     def note(self, event: tuple[float, Any]) -> None:
@@ -121,6 +123,7 @@ class _FileServer:
         """Serve nobody any more; what is under way ends at its next chunk."""
         self._closed.set()
         self._pool.shutdown(cancel_futures=True)
+        self._carriers.shutdown(cancel_futures=True)
 
     def _serve(self, message: Mapping[str, Any]) -> None:
         try:
@@ -188,18 +191,40 @@ class _FileServer:
             status = os.fstat(file.fileno())
             if (status.st_size, status.st_mtime_ns) != (message["size"], message["mtime_ns"]):
                 raise TransferError(f"{path} has changed since the reduction began")
-            while True:
-                with self._chunks:
-                    if self._closed.is_set():
-                        raise TransferError("the run has ended")
-                    if not (chunk := file.read(CHUNK_BYTES)):
-                        break
-                    digest.update(chunk)
-                    if not self._tell(message, "chunk", chunk):
-                        raise TransferError("the worker does not wait for it any more")
+
+            def send(offset: int) -> bytes:
+                chunk = os.pread(file.fileno(), CHUNK_BYTES, offset)
+                if not self._tell(message, "chunk", (offset, chunk)):
+                    raise TransferError("the worker does not wait for it any more")
+                return chunk
+
+            for chunk in self._in_turn(send, status.st_size):
+                digest.update(chunk)
                 self._traffic.add(fetched_bytes=len(chunk))
         self._traffic.add(fetched_files=1)
         return digest.hexdigest()
+
+    def _in_turn(self, carry: Callable[[int], bytes], size: int) -> Iterator[bytes]:
+        """Yield the chunks of a file in their order; the next is carried meanwhile.
+
+        None is read before it is carried, and the files that wait take turns.
+        """
+        offsets = iter(range(0, size, CHUNK_BYTES))
+        under_way: deque[Future[bytes]] = deque()
+        try:
+            while True:
+                for offset in islice(offsets, _MOST_OF_ONE - len(under_way)):
+                    if self._closed.is_set():
+                        raise TransferError("the run has ended")
+                    under_way.append(self._carriers.submit(carry, offset))
+                if not under_way:
+                    return
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+            # The file must stay open for those that cannot be cancelled.
+            wait(under_way)
 
     def _push(self, mirrored: MirroredFiles, message: Mapping[str, Any]) -> int:
         path = mirrored.writable(str(message["name"]))
@@ -212,20 +237,20 @@ class _FileServer:
         return path.stat().st_mtime_ns
 
     def _take(self, message: Mapping[str, Any], out: BinaryIO, size: int) -> None:
-        worker, digest, taken = str(message["worker"]), hashlib.sha256(), 0
-        while taken < size:
-            with self._chunks:
-                if self._closed.is_set():
-                    raise TransferError("the run has ended")
-                wanted = min(CHUNK_BYTES, size - taken)
-                chunk = self._client.run(
-                    give, str(message["token"]), taken, wanted, workers=[worker], nanny=False
-                )[worker]
-                if not isinstance(chunk, bytes) or not 0 < len(chunk) <= wanted:
-                    raise TransferError(f"the worker {worker} does not offer it any more")
-                digest.update(chunk)
-                out.write(chunk)
-            taken += len(chunk)
+        worker, digest = str(message["worker"]), hashlib.sha256()
+
+        def take(offset: int) -> bytes:
+            wanted = min(CHUNK_BYTES, size - offset)
+            chunk = self._client.run(
+                give, str(message["token"]), offset, wanted, workers=[worker], nanny=False
+            )[worker]
+            if not isinstance(chunk, bytes) or len(chunk) != wanted:
+                raise TransferError(f"the worker {worker} does not offer it any more")
+            return chunk
+
+        for chunk in self._in_turn(take, size):
+            digest.update(chunk)
+            out.write(chunk)
         if digest.hexdigest() != message["sha256"]:
             raise TransferError(f"it came damaged from the worker {worker} (SHA-256 differs)")
 

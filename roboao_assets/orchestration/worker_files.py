@@ -40,6 +40,9 @@ from roboao_assets.storage.product_files import file_sha256
 # How long a worker waits for the next word of the run (s). It comes a chunk at a time, and waits
 # for its turn where many workers ask at once.
 SILENCE_S = 300.0
+# How long a word of the run waits until what came before is written: a hanging disk keeps it from
+# others.
+_FULL_S = 60.0
 # Chunks that wait to be written: the next one travels meanwhile, and no more are in memory.
 _WAITING_CHUNKS = 2
 _SCRATCH_PREFIX = "roboao-files-"
@@ -65,7 +68,7 @@ async def deliver(token: str, kind: str, content: Any) -> bool:
     if conversation is None:
         return False
     try:
-        await asyncio.to_thread(conversation.answers.put, (kind, content), timeout=SILENCE_S)
+        await asyncio.to_thread(conversation.answers.put, (kind, content), timeout=_FULL_S)
     except queue.Full:
         return False
     return True
@@ -109,6 +112,8 @@ class DaskCarrier:
         """Write the content of `file` to `target`, compared with the SHA-256 that the run sends."""
         _check_room(target.parent, file)
         digest = hashlib.sha256()
+        # The next chunk may overtake one.
+        early: dict[int, bytes] = {}
         with (
             self._talk(
                 "fetch", name=file.name, size=file.size_bytes, mtime_ns=file.mtime_ns
@@ -120,8 +125,10 @@ class DaskCarrier:
                     if content != digest.hexdigest() or out.tell() != file.size_bytes:
                         raise TransferError(f"{file.name} came damaged (SHA-256 differs)")
                     return
-                digest.update(content)
-                _write(out, content, file)
+                early[content[0]] = content[1]
+                while (chunk := early.pop(out.tell(), None)) is not None:
+                    digest.update(chunk)
+                    _write(out, chunk, file)
 
     def head(self, name: str, n_bytes: int) -> bytes:
         """Return the first bytes of a file."""
