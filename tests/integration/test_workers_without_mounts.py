@@ -6,9 +6,11 @@ Both work for archives of the same path, one after the other: not a byte may dif
 import json
 import re
 import uuid
+from importlib import resources
 from pathlib import Path
 
 import pytest
+from astropy.table import Table
 from blind_workers import blind_cluster
 from mongodb_server import with_database
 
@@ -100,7 +102,18 @@ def observations(raw_root):
 
 
 @pytest.fixture(scope="module")
-def night(raw_root, observations, mongodb_server, tmp_path_factory):
+def site_files(tmp_path_factory):
+    """What settings name beside archive and raw root: profiles, and stars in a table."""
+    folder = tmp_path_factory.mktemp("site")
+    profiles = resources.files("roboao_assets.storage").joinpath("instruments.toml")
+    (folder / "instruments.toml").write_text(profiles.read_text())
+    # Parquet is opened by a library, out of Python's sight.
+    Table({"ra": [10.0], "dec": [20.0], "epoch": [2016.0]}).write(folder / "stars.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def night(raw_root, observations, site_files, mongodb_server, tmp_path_factory):
     """The archive of a mounted reduction (`mounted`), and of one without, in its place."""
     root = tmp_path_factory.mktemp("blind")
     archive = root / "archive"
@@ -112,6 +125,8 @@ def night(raw_root, observations, mongodb_server, tmp_path_factory):
             archive_root=archive,
             catalogue_url=with_database(mongodb_server, database),
             threads=2,
+            instruments_file=site_files / "instruments.toml",
+            astrometry={"catalogue": str(site_files / "stars.parquet")},
             worker_files="sent",
             worker_scratch=str(root / "worker" / "files"),
         )
@@ -120,7 +135,7 @@ def night(raw_root, observations, mongodb_server, tmp_path_factory):
     made = {"mounted": complete(mounted, observations, lambda o: reduce_here(mounted, o))}
     archive.rename(root / "mounted")
     archive.mkdir()
-    with blind_cluster(root, (raw_root, archive)) as cluster:
+    with blind_cluster(root, (raw_root, archive, site_files)) as cluster:
         sent = settings("sent")
         made["sent"] = complete(sent, observations, lambda o: send(cluster.client, sent, o)[0])
         yield {
@@ -166,6 +181,13 @@ def test_not_a_byte_of_a_product_differs(night):
     assert sorted(sent) == sorted(mounted)
     assert [name for name in mounted if mounted[name] != sent[name]] == []
     assert sum(name.endswith(".fits") for name in sent) > 20
+
+
+def test_the_stars_of_the_table_were_read_by_both(night, observations):
+    for name in ("mounted", "sent"):
+        record = json.loads((night[name] / "records" / f"{observations[0]}.json").read_text())
+        solved = record["document"]["pipelined"]["bright_star"]["astrometry"]
+        assert solved["catalogue"].endswith("stars.parquet"), solved
 
 
 def without_times(value):
