@@ -215,7 +215,7 @@ def _write(out: BinaryIO, content: bytes, file: RemoteFile) -> None:
 
 
 def _full(file: RemoteFile, free: int) -> TransferError:
-    scratch = _scratches.folder if _scratches is not None else "the scratch folder"
+    scratch = _process_scratch.folder if _process_scratch is not None else "the scratch folder"
     return TransferError(
         f"the scratch folder {scratch} of the worker on {socket.gethostname()} has "
         f"{free / 1e9:.2f} GB free, and {file.name} needs {file.size_bytes / 1e9:.2f} GB: make "
@@ -282,24 +282,24 @@ def remove_abandoned(base: Path) -> list[Path]:
     return removed
 
 
-_scratches: WorkerScratch | None = None
+_process_scratch: WorkerScratch | None = None
 _scratch_lock = Lock()
 
 
 def _scratch(worker: Worker, named: str) -> WorkerScratch:
     """The scratch folder of this process; another setting begins another."""
-    global _scratches  # noqa: PLW0603 - of the process
+    global _process_scratch  # noqa: PLW0603 - of the process
     base = Path(named).absolute() if named else Path(worker.local_directory).absolute().parent
     with _scratch_lock:
-        if _scratches is None or _scratches.base != base:
+        if _process_scratch is None or _process_scratch.base != base:
             try:
-                _scratches = WorkerScratch(base)
+                _process_scratch = WorkerScratch(base)
             except OSError as error:
                 raise TransferError(
                     f"the scratch folder {base} of the worker on {socket.gethostname()} cannot be "
                     f"used ({error}): make it, or name another in the setting worker_scratch"
                 ) from error
-        return _scratches
+        return _process_scratch
 
 
 class _NotOfChunks(logging.Filter):
