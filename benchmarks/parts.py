@@ -16,6 +16,7 @@ PARTS = {
     "original": "benchmarks.against_original",
     "memory": "benchmarks.memory",
     "workers": "benchmarks.workers",
+    "transfers": "benchmarks.transfers",
     "peers": "benchmarks.peers",
     "kernels": "benchmarks.kernels",
     "contrast": "benchmarks.contrast",

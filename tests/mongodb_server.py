@@ -45,12 +45,13 @@ def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def mongodb_url(mongodb_server: str) -> Iterator[str]:
     """URL of a database of the test's own, which is dropped after it."""
     name = f"roboao_test_{uuid.uuid4().hex[:12]}"
-    yield _with_database(mongodb_server, name)
+    yield with_database(mongodb_server, name)
     with MongoClient(mongodb_server, serverSelectionTimeoutMS=5000) as client:
         client.drop_database(name)
 
 
-def _with_database(server: str, name: str) -> str:
+def with_database(server: str, name: str) -> str:
+    """The server's URL, with the database `name`."""
     parts = urlsplit(server)
     query = parts.query
     if "@" in parts.netloc and "authsource" not in query.lower():

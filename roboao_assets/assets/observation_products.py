@@ -25,6 +25,7 @@ from roboao_assets.orchestration.events import (
     strehl_flag_evaluation,
 )
 from roboao_assets.orchestration.failures import failure_of
+from roboao_assets.orchestration.file_transfer import served_files
 from roboao_assets.orchestration.night_preparation import prepare_night
 from roboao_assets.orchestration.night_stage import OWNERS
 from roboao_assets.orchestration.observation_runs import ABANDONED, ObservationRun
@@ -287,6 +288,7 @@ def _reduce(
         settings_json=settings_to_send(settings),
         force=config.force,
         time_limit_s=settings.stage_timeout_s,
+        send_files=location.cluster.sends_files,
     )
     freed = release_claims_of_dead_runs(
         context.instance, settings, rules.owner, [task.observation for task in tasks]
@@ -321,17 +323,21 @@ def _run_tasks(
     resolved = []
     run = ObservationRun(client, rules, on_progress=log.progress)
     try:
-        for done, (observation, outcomes) in enumerate(run.outcomes(tasks), 1):
-            for outcome in outcomes:
-                if not (second_look and outcome.status == "unchanged"):
-                    log.tell(observation, outcome)
-                if outcome.stage == "extended_object" and outcome.status in ("done", "unchanged"):
-                    resolved.append(by_observation[observation])
-            failed = next((o for o in outcomes if not o.succeeded), None)
-            if failed is not None:
-                failures.setdefault(observation, failed)
-            look = ", looked at again after the others" if second_look else ""
-            log.say(f"{done} of {len(tasks)}: {observation}{look}")
+        with served_files(client, rules, log.settings, tasks) as traffic:
+            for done, (observation, outcomes) in enumerate(run.outcomes(tasks), 1):
+                for outcome in outcomes:
+                    if not (second_look and outcome.status == "unchanged"):
+                        log.tell(observation, outcome)
+                    made = outcome.status in ("done", "unchanged")
+                    if outcome.stage == "extended_object" and made:
+                        resolved.append(by_observation[observation])
+                failed = next((o for o in outcomes if not o.succeeded), None)
+                if failed is not None:
+                    failures.setdefault(observation, failed)
+                look = ", looked at again after the others" if second_look else ""
+                log.say(f"{done} of {len(tasks)}: {observation}{look}")
+        if rules.send_files:
+            log.say(str(traffic))
     finally:
         abandoned = {o: f for o, f in failures.items() if f.error_type in ABANDONED}
         log.settle(rules.owner, run.in_flight, abandoned)
@@ -353,7 +359,7 @@ class _OutcomeLog:
     """The ends of stages, told to Dagster as they come."""
 
     def __init__(self, context: dg.AssetExecutionContext, location: CodeLocation) -> None:
-        self._context, self._settings = context, location.settings
+        self._context, self.settings = context, location.settings
         self._provenance = ProvenanceTags(
             context.instance, location.partitions, observation_specs(location)
         )
@@ -371,11 +377,11 @@ class _OutcomeLog:
             )
 
     def settle(self, owner: str, in_flight: list[str], abandoned: dict[str, StageOutcome]) -> None:
-        settle_abandoned(self._settings, owner, in_flight, abandoned)
+        settle_abandoned(self.settings, owner, in_flight, abandoned)
 
     def tell(self, observation: str, outcome: StageOutcome) -> None:
         context = self._context
-        page = observation_page(self._settings, observation)
+        page = observation_page(self.settings, observation)
         if not outcome.succeeded:
             context.log.error(f"{observation}: {outcome.stage}: {outcome.reason}")
             context.log_event(failure_observation(observation, outcome, page))

@@ -53,6 +53,11 @@ class ObservationCluster:
         """True if each run starts a cluster of its own."""
         return not self.settings.dask_scheduler
 
+    @property
+    def sends_files(self) -> bool:
+        """True if the workers have neither raw roots nor archive mounted."""
+        return not self.is_local and self.settings.worker_files == "sent"
+
     @contextmanager
     def connect(self, n_tasks: int) -> Iterator[Client]:
         """Yield a client whose workers were asked for their code; closed afterwards.
@@ -65,8 +70,16 @@ class ObservationCluster:
         Raises
         ------
         ClusterError
-            No scheduler, no worker, or workers without this package in this version.
+            No scheduler, no worker, or workers without this package in this version; or workers
+            that could not reach the catalogue.
         """
+        if self.sends_files and self.settings.resolved_catalogue_url.startswith("sqlite:"):
+            raise ClusterError(
+                f"workers to which files are sent (worker_files) cannot reach the SQLite "
+                f"catalogue {self.settings.resolved_catalogue_url}: use a MongoDB server that "
+                f"they can reach (catalogue_url), or mount the archive there and set "
+                f'worker_files = "mounted"'
+            )
         # It imports pandas, which takes a second that only a reduction has to wait for.
         from dagster_dask import dask_resource
 

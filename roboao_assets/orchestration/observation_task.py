@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from distributed import get_worker
 
 from roboao_assets import __version__
+from roboao_assets.orchestration.worker_files import worker_files
 from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.storage.sent_settings import catalogue_place
@@ -61,6 +62,8 @@ class TaskRules:
         Make also what is up to date.
     time_limit_s : float
         For one stage of an observation, from its beginning on a worker.
+    send_files : bool
+        The workers have neither raw roots nor archive: see `worker_files`.
     """
 
     run_id: str
@@ -68,6 +71,12 @@ class TaskRules:
     settings_json: str = field(repr=False)
     force: bool
     time_limit_s: float
+    send_files: bool = False
+
+    @property
+    def files_topic(self) -> str:
+        """Under which workers without mounts ask for files."""
+        return f"roboao-files-{self.run_id}"
 
     @property
     def topic(self) -> str:
@@ -88,6 +97,10 @@ def reduce_on_worker(rules: TaskRules, task: ObservationTask) -> list[StageOutco
     from roboao_assets.pipelines.observation import reduce_observation
 
     tell_begun(rules, task)
+    files = None
+    if rules.send_files:
+        scratch = Settings.model_validate_json(rules.settings_json).worker_scratch
+        files = worker_files(rules.files_topic, task.observation, scratch)
     return reduce_observation(
         rules.settings_json,
         task.night,
@@ -97,6 +110,7 @@ def reduce_on_worker(rules: TaskRules, task: ObservationTask) -> list[StageOutco
         on_progress=progress_teller(rules, task),
         on_stage=lambda stage: tell_begun(rules, task, stage),
         owner=rules.owner,
+        surroundings=files,
     )
 
 

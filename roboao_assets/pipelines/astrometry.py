@@ -37,6 +37,7 @@ from roboao_assets.storage.distortion_files import newest_distortion
 from roboao_assets.storage.files import write_text_whole
 from roboao_assets.storage.fits_cards import Card
 from roboao_assets.storage.fits_products import read_product_header, replace_cards
+from roboao_assets.storage.mirror import in_original_words, place_of
 from roboao_assets.storage.product_files import record_paths
 from roboao_assets.storage.settings import AstrometrySettings
 from roboao_assets.storage.sky_catalogues import SkyCatalogueError, query_gaia, read_sky_catalogue
@@ -436,10 +437,10 @@ def _identity_of_file(path: str | Path | None) -> list[Any]:
     if not path:
         return []
     try:
-        status = Path(path).stat()
+        status = place_of(Path(path)).stat()
     except OSError:
-        return [str(path)]
-    return [str(path), status.st_size, status.st_mtime_ns]
+        return [in_original_words(str(path))]
+    return [in_original_words(str(path)), status.st_size, status.st_mtime_ns]
 
 
 @lru_cache(maxsize=2)

@@ -17,7 +17,7 @@ from roboao_assets.pipelines.stack_products import (
     write_together,
 )
 from roboao_assets.science.bright_star import BrightStarStack, StackOptions, stack_bright_star
-from roboao_assets.storage.files import write_text_whole
+from roboao_assets.storage.files import remove_file, write_text_whole
 from roboao_assets.storage.fits_cards import Card
 from roboao_assets.storage.fits_products import write_image
 from roboao_assets.storage.raw_frames import FrameCube
@@ -106,7 +106,7 @@ def _write_products(
     for old in paths.pipeline(ctx.night, ctx.id, PIPELINE).glob("*.fits"):
         # A stack of a selection that is no longer asked for would pass for a product of this run.
         if old not in written:
-            old.unlink()
+            remove_file(old)
     return written
 
 

@@ -18,6 +18,7 @@ from roboao_assets.science.star_psf import cut_star_psf
 from roboao_assets.storage.catalogue import ObservationQuery, night_of, product
 from roboao_assets.storage.decisions import Verdict
 from roboao_assets.storage.fits_products import ProductError
+from roboao_assets.storage.mirror import look_into
 from roboao_assets.storage.psf_library import PsfLibrary
 
 # Of stacks with these the star is no PSF.
@@ -119,6 +120,7 @@ def _cut(ctx: ObservationContext, origin: str, document: dict[str, Any]) -> PsfS
     options = ctx.ws.settings.extended_object
     # Frames as sharp as those of the object, where the star has such a stack.
     paths = [ctx.ws.paths.stack(night, document["_id"], p) for p in (options.percent, 100)]
+    look_into(paths[0].parent)
     path: Path = next((p for p in paths if p.exists()), paths[-1])
     half_px = round(options.psf_half_arcsec / ctx.profile.drizzled_scale_arcsec)
     try:

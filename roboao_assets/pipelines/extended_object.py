@@ -40,7 +40,7 @@ from roboao_assets.science.extended_object import (
     stack_extended_object,
 )
 from roboao_assets.science.myopic_deconvolution import deconvolve_myopic
-from roboao_assets.storage.files import write_text_whole
+from roboao_assets.storage.files import remove_file, write_text_whole
 from roboao_assets.storage.fits_cards import Card
 from roboao_assets.storage.fits_products import write_image
 
@@ -255,7 +255,7 @@ def _write_products(
         )
     else:
         # That of an earlier run would pass for one of this stack.
-        deconvolved.unlink(missing_ok=True)
+        remove_file(deconvolved)
     written = write_together(writers)
     table = paths.extended_shifts_table(ctx.night, ctx.id)
     write_text_whole(table, _shifts_text(stack))

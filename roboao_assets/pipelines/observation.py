@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -34,9 +35,9 @@ from roboao_assets.storage.catalogue import Catalogue
 from roboao_assets.storage.catalogue.documents import status_path
 from roboao_assets.storage.catalogue.values import at_path
 from roboao_assets.storage.files import remove_abandoned
+from roboao_assets.storage.mirror import in_original_words
 from roboao_assets.storage.raw_night import RawExposure, read_night
 from roboao_assets.storage.sent_settings import received_settings
-from roboao_assets.storage.settings import Settings
 
 
 class Stage(NamedTuple):
@@ -155,6 +156,7 @@ def reduce_observation(
     on_progress: FrameProgress | None = None,
     on_stage: Callable[[str], None] | None = None,
     owner: str = "",
+    surroundings: AbstractContextManager[object] | None = None,
 ) -> list[StageOutcome]:
     """Make the products `stages` of one observation.
 
@@ -179,6 +181,8 @@ def reduce_observation(
     owner : str
         Who reduces it: no other owner may at the same time, the same may begin again
         (after its worker died, say). By default this process.
+    surroundings : context manager, optional
+        What the reduction works in; its failures are outcomes as well.
 
     Returns
     -------
@@ -189,8 +193,8 @@ def reduce_observation(
 
     def work(outcomes: list[StageOutcome]) -> StageOutcome:
         settings = received_settings(settings_json)
-        with open_workspace(settings) as ws:
-            gone = vanished_files(ws, observation, exposures_of(settings, night))
+        with surroundings or nullcontext(), open_workspace(settings) as ws:
+            gone = vanished_files(ws, observation, exposures_of(ws, night))
             if gone:
                 outcomes += keep_products(ws, observation, wanted, gone)
                 return StageOutcome(stage=wanted[0], status="unchanged")
@@ -258,10 +262,10 @@ class _Claim:
         self.catalogue.release(self.observation, CLAIM, self.claimant)
 
 
-def exposures_of(settings: Settings, night: str) -> tuple[RawExposure, ...]:
+def exposures_of(ws: Workspace, night: str) -> tuple[RawExposure, ...]:
     """Return the observations of a night's raw folders; none if there is no such folder."""
     try:
-        return read_night(settings.raw_roots, night).observations
+        return read_night(ws.raw_roots, night).observations
     except RawDataError:
         return ()
 
@@ -274,7 +278,7 @@ def open_context(
     on_progress: FrameProgress | None = None,
 ) -> ObservationContext:
     """Return the context of an observation (RawDataError if the night has none of that name)."""
-    raw = read_night(ws.settings.raw_roots, night)
+    raw = read_night(ws.raw_roots, night)
     exposure = find_observation(raw.observations, night, observation)
     profile = ws.settings.profile(exposure.name.camera, exposure.name.utc)
     return ObservationContext(
@@ -393,10 +397,13 @@ def _circumstances(ctx: ObservationContext, stage: str) -> str:
     return fingerprint(
         stage,
         [
-            [name, status.st_size, status.st_mtime_ns, os.access(name, os.R_OK)]
+            [in_original_words(name), status.st_size, status.st_mtime_ns, os.access(name, os.R_OK)]
             for name, status in files
         ],
-        ctx.ws.settings.model_dump_json(exclude={"redo_for_new_code"}),
+        # How the files come to the workers makes no difference to what comes of them.
+        ctx.ws.settings.model_dump_json(
+            exclude={"redo_for_new_code", "worker_files", "worker_scratch"}
+        ),
     )
 
 
@@ -442,13 +449,14 @@ def _one(ctx: ObservationContext, stage: str) -> StageOutcome:
         outcome = at.make(ctx)
         _settle(ctx, at.product, decision, outcome)
         return outcome
-    except NothingToMakeError as reason:
-        at.record_skip(ctx, str(reason))
+    except NothingToMakeError as error:
+        reason = in_original_words(str(error))
+        at.record_skip(ctx, reason)
         return StageOutcome(
             stage=stage,
             status="skipped",
-            reason=str(reason),
-            fingerprint=fingerprint(stage, "skipped", str(reason)),
+            reason=reason,
+            fingerprint=fingerprint(stage, "skipped", reason),
         )
 
 

@@ -7,7 +7,8 @@ permanent
     fails the same way, and the original archiver spent twenty attempts a product on
     each of them. They are not tried again until their input changes or somebody asks.
 transient
-    The catalogue cannot be reached, a network file system is away for a moment: tried
+    The catalogue cannot be reached, a network file system is away for a moment, a file did not
+    come to a worker without mounts, or its scratch disk is full: tried
     again a few times within the run, then by runs of their own, waiting twice as long each
     time, `most_retries` times in all.
 defects
@@ -25,6 +26,7 @@ from roboao_assets.pipelines.outcome import StageOutcome
 _TRANSIENT = frozenset(
     {
         "CatalogueUnavailableError",
+        "TransferError",
         "OSError",
         "TimeoutError",
         "InterruptedError",

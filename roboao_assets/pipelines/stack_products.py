@@ -10,6 +10,7 @@ from roboao_assets.pipelines.freshness import CODE_VERSIONS, product_record
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.storage.fits_cards import Card
 from roboao_assets.storage.fits_products import provenance_cards
+from roboao_assets.storage.mirror import in_original_words
 
 # Writing is checksums, the byte order of FITS and waiting for the disk.
 _WRITERS = 2
@@ -95,7 +96,7 @@ def publish_stack(
         ctx.id,
         pipeline,
         {
-            "location": str(paths.pipeline(ctx.night, ctx.id, pipeline)),
+            "location": in_original_words(str(paths.pipeline(ctx.night, ctx.id, pipeline))),
             **summary,
             **product_record(paths.root, identity, products),
         },

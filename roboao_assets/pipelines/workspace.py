@@ -6,12 +6,18 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from roboao_assets.pipelines.freshness import kept_fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
-from roboao_assets.science.errors import ArchiveError, CatalogueUnavailableError
+from roboao_assets.science.errors import (
+    ArchiveError,
+    CatalogueUnavailableError,
+    TransferError,
+)
 from roboao_assets.storage.catalogue import NIGHTS, Catalogue, night_of, open_catalogue
+from roboao_assets.storage.mirror import in_original_words, place_of
 from roboao_assets.storage.paths import ArchivePaths
 from roboao_assets.storage.records import write_record
 from roboao_assets.storage.settings import Settings
@@ -27,6 +33,11 @@ class Workspace:
     paths: ArchivePaths
     catalogue: Catalogue
 
+    @property
+    def raw_roots(self) -> tuple[Path, ...]:
+        """Where the raw nights stand for this process."""
+        return tuple(place_of(root) for root in self.settings.raw_roots)
+
     def kept(self, record: Mapping[str, Any] | None, fingerprint: str) -> str:
         """Fingerprint of the recorded product if it need not be made again, else ""."""
         any_code = not self.settings.redo_for_new_code
@@ -36,7 +47,7 @@ class Workspace:
 @contextmanager
 def open_workspace(settings: Settings) -> Iterator[Workspace]:
     """Yield the workspace of `settings`; its catalogue is closed afterwards."""
-    root = settings.archive_root.absolute()
+    root = place_of(settings.archive_root).absolute()
     root.mkdir(parents=True, exist_ok=True)
     with open_catalogue(settings.resolved_catalogue_url) as catalogue:
         ws = Workspace(settings=settings, paths=ArchivePaths(root), catalogue=catalogue)
@@ -87,11 +98,11 @@ def run_stage(stage: str, work: Callable[[], StageOutcome]) -> StageOutcome:
 
 
 def _failure(stage: str, error: Exception, reason: str) -> StageOutcome:
-    retryable = isinstance(error, CatalogueUnavailableError | OSError)
+    retryable = isinstance(error, CatalogueUnavailableError | TransferError | OSError)
     return StageOutcome(
         stage=stage,
         status="failed",
-        reason=reason,
+        reason=in_original_words(reason),
         retryable=retryable,
         error_type=type(error).__name__,
     )

@@ -54,6 +54,10 @@ class CatalogueUnavailableError(CatalogueError):
     """The catalogue could not be reached; the same call may work later."""
 
 
+class TransferError(ArchiveError):
+    """A file could not be brought to a worker or taken from it; it may work later."""
+
+
 class SettingsError(ArchiveError):
     """A setting is unknown or has a value that cannot be used."""
 

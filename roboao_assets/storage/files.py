@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from roboao_assets.storage import mirror
 from roboao_assets.storage.processes import start_ticks
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ _ABANDONED_AFTER_S = 86_400.0
 def write_whole(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced to disk and renamed to `path`.
 
-    On an exception nothing is left behind and `path` is as it was. `mode` is the file's.
+    On an exception nothing is left behind and `path` is as it was. `mode` is the file's. What is
+    written in a mirror (`storage.mirror`) stands in the archive when this returns.
 
     Raises
     ------
@@ -47,6 +49,7 @@ def write_whole(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
         partial.chmod(mode)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
+        mirror.hand_over(partial, path)
         partial.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -127,6 +130,12 @@ def write_bytes_whole(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
     with write_whole(path) as partial:
         partial.write_bytes(content)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there; of a mirror also what it stands for."""
+    mirror.hand_over_removal(path)
+    path.unlink(missing_ok=True)
 
 
 def write_private_once(path: Path, content: bytes) -> None:

@@ -1,8 +1,10 @@
 """FITS products of the archive: written whole or not at all, with checksums and provenance."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from astropy.io import fits
@@ -12,8 +14,11 @@ from roboao_assets import __version__
 from roboao_assets.science.errors import ArchiveError
 from roboao_assets.storage.files import write_whole
 from roboao_assets.storage.fits_cards import Card, make_card
+from roboao_assets.storage.mirror import head_of
 from roboao_assets.storage.raw_frames import RawFileRecord
 
+# Of a product's header with all its provenance, and some more.
+_HEAD_BYTES = 1 << 16
 # Keywords that say how the file is made; they follow from the data.
 _STRUCTURAL = frozenset(
     ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS")
@@ -153,11 +158,20 @@ def replace_cards(
 def read_product_header(path: Path) -> fits.Header | None:
     """Return the primary header of a product, None if there is no such file or it is no FITS."""
     try:
+        head = head_of(path, _HEAD_BYTES)
+        if head is not None:
+            # One that goes on is read from the file.
+            with suppress(OSError, EOFError):
+                return _product_header(BytesIO(head))
         # astropy's getheader leaves a damaged file open.
         with path.open("rb") as file:
-            header = fits.Header.fromfile(file)
+            return _product_header(file)
     except (OSError, EOFError, ValueError, fits.VerifyError):
         return None
+
+
+def _product_header(file: BinaryIO) -> fits.Header | None:
+    header = fits.Header.fromfile(file)
     return header if "SIMPLE" in header else None
 
 

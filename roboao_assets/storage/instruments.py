@@ -9,6 +9,7 @@ from typing import Any
 
 from roboao_assets.science.errors import SettingsError
 from roboao_assets.science.instrument import FilterProfile, InstrumentProfile
+from roboao_assets.storage.mirror import place_of
 
 
 def load_instruments(own: Path | None = None) -> dict[str, InstrumentProfile]:
@@ -30,7 +31,7 @@ def load_instruments(own: Path | None = None) -> dict[str, InstrumentProfile]:
     if own is None:
         return profiles
     try:
-        tables = tomllib.loads(own.read_text(encoding="utf-8"))
+        tables = tomllib.loads(place_of(own).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(
             f"the instrument profiles in {own} (instruments_file) cannot be read: {error}"

@@ -3,7 +3,9 @@
 import bz2
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from astropy.io import fits
@@ -12,8 +14,11 @@ from roboao_assets.science.errors import RawDataError
 from roboao_assets.storage.bzip2 import unreadable
 from roboao_assets.storage.fits_cards import read_cards
 from roboao_assets.storage.fits_stream import FitsStream
+from roboao_assets.storage.mirror import head_of
 
 _UNKNOWN = "9999"
+# Holds the first bzip2 block, of 900,000 bytes at most, however badly it is packed.
+_HEAD_BYTES = 1 << 20
 _SEXAGESIMAL = re.compile(
     r"(?P<sign>[+-]?)\s*(?P<first>\d{1,3})\s*[:hd°\s]\s*(?P<minutes>\d{1,2})"
     r"(?:\s*[:m'\s]\s*(?P<seconds>\d{1,2}(?:\.\d*)?)?)?\s*[s\"]?",
@@ -73,8 +78,7 @@ def read_header(path: Path) -> fits.Header:
     try:
         if path.stat().st_size == 0:
             raise RawDataError(f"{str(path)!r} is empty (zero bytes); {advice}")
-        with bz2.open(path) as file:
-            header = FitsStream(file, path).next_header()
+        header = _header_block(path)
     except EOFError:
         raise RawDataError(
             f"{str(path)!r} cannot be unpacked: it ends within its header; {advice}"
@@ -87,6 +91,16 @@ def read_header(path: Path) -> fits.Header:
             f"{str(path)!r} cannot be read: it is no bzip2 file, or is damaged ({error}); {advice}"
         ) from None
     return read_cards(header or b"")
+
+
+def _header_block(path: Path) -> bytes | None:
+    # Of a file that is elsewhere its beginning is enough, unless the header is very long.
+    head = head_of(path, _HEAD_BYTES)
+    if head is not None:
+        with suppress(EOFError), bz2.open(BytesIO(head)) as file:
+            return FitsStream(file, path).next_header()
+    with bz2.open(path) as file:
+        return FitsStream(file, path).next_header()
 
 
 def parse_facts(header: fits.Header) -> ExposureFacts:

@@ -336,6 +336,14 @@ class Settings(BaseSettings):
     instrument: str = Field("", description="profile used for all data; empty: by camera and date")
     archiving_start_date: date = Field(date(2012, 1, 1), description="older nights are left alone")
     dask_scheduler: str = Field("", description="address of a Dask scheduler; empty: local cluster")
+    worker_files: Literal["mounted", "sent"] = Field(
+        "mounted",
+        description="sent: the scheduler's workers have neither raw roots nor archive mounted, "
+        "and files travel over the scheduler (a MongoDB catalogue is needed)",
+    )
+    worker_scratch: str = Field(
+        "", description="folder on such a worker for files; empty: beside Dask's own"
+    )
     workers: int = Field(2, ge=1, description="worker processes of the local cluster")
     threads: int = Field(1, ge=1, description="threads of the kernels in one worker")
     step_executor: Literal["in_process", "dask"] = Field(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from roboao_assets.science.errors import ArchiveError
 from roboao_assets.science.sky_catalogue import SkyCatalogue
+from roboao_assets.storage.mirror import bring, place_of
 
 # What a column is called, by Gaia and others; the first that is there is taken.
 _NAMES = {
@@ -120,7 +121,8 @@ def query_gaia(ra_deg: float, dec_deg: float, radius_arcsec: float) -> SkyCatalo
 
 
 def _read(path: Path) -> Table:
-    if not path.is_file():
+    place = place_of(path)
+    if not place.is_file():
         raise SkyCatalogueError(
             f"the star catalogue {path} was looked for and is not there: correct the setting "
             "astrometry.catalogue"
@@ -131,11 +133,13 @@ def _read(path: Path) -> Table:
         raise SkyCatalogueError(
             f"the star catalogue {path} is none of FITS, ECSV and Parquet ({', '.join(formats)})"
         )
+    # Parquet is not opened by Python.
+    bring(place)
     try:
         with warnings.catch_warnings():
             # Units that astropy does not know are none of the columns used, or are refused later.
             warnings.simplefilter("ignore")
-            return Table.read(path, format=formats[suffix])
+            return Table.read(place, format=formats[suffix])
     except ImportError as error:
         raise SkyCatalogueError(
             f"the star catalogue {path} cannot be read here ({error}): install pyarrow, or convert "
