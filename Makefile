@@ -13,7 +13,7 @@ serve user: export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
 endif
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv venv-dev demo serve user test lint lock bench sanitize truth play faults soak clean
+.PHONY: help venv venv-dev demo serve user test lint lock bench sanitize truth play faults soak hosts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -84,6 +84,9 @@ play: venv-dev ## a night played against the real daemon: late, spoilt, redone, 
 
 faults: venv-dev ## what takes long and happens seldom: many nights at once against the real daemon
 	$(BIN)/python -m pytest -q -s -o addopts="-ra --strict-markers" tests/faults
+
+hosts: venv-dev ## two machines with systemd, set up as the documentation says, run nights; needs root
+	$(BIN)/python -m pytest -q -s -o addopts="-ra --strict-markers" tests/hosts
 
 soak: venv-dev ## a fortnight of small nights in one go: nothing grows; build/soak.json
 	$(BIN)/python -m pytest -q -s -o addopts="-ra --strict-markers" tests/soak

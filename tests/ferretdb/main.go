@@ -1,4 +1,5 @@
-// Command ferretdb serves the MongoDB wire protocol on loopback for the catalogue's tests.
+// Command ferretdb serves the MongoDB wire protocol for the catalogue's tests, on loopback unless
+// another address is asked for.
 //
 // FerretDB's own command cannot be installed with `go install` (it needs version files that
 // only its release build makes); its embeddable package can. The URL is printed on the first
@@ -20,13 +21,14 @@ import (
 
 func main() {
 	directory := flag.String("directory", "", "existing folder for the SQLite files")
+	listen := flag.String("listen", "127.0.0.1:0", "address and port to listen on; port 0: any free one")
 	flag.Parse()
 	if *directory == "" {
 		log.Fatal("-directory names the folder for the SQLite files; it was not given")
 	}
 
 	server, err := ferretdb.New(&ferretdb.Config{
-		Listener:  ferretdb.ListenerConfig{TCP: "127.0.0.1:0"},
+		Listener:  ferretdb.ListenerConfig{TCP: *listen},
 		Handler:   "sqlite",
 		SQLiteURL: "file:" + *directory + "/",
 	})
