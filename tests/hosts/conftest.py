@@ -37,9 +37,7 @@ def site(tmp_path_factory) -> Iterator[Site]:
     (folder / "relocated").mkdir()
     site = Site(folder, relocate(folder / "relocated"), cgroups, database)
     try:
-        simulate_night(
-            site.telescope, NIGHT, targets=TARGETS, frames=150, seed=5, dark_frames=10
-        )
+        simulate_night(site.telescope, NIGHT, targets=TARGETS, frames=150, seed=5, dark_frames=10)
         for night in OTHER_NIGHTS:
             the_same_another_night(site.telescope, night)
         site.set_up()

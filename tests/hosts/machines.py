@@ -123,6 +123,8 @@ class Machine:
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    # A machine goes with the tests, however they end.
+                    *("setpriv", "--pdeathsig=KILL"),
                     *("nsenter", f"--net=/run/netns/{self.network}", "bash", "-c"),
                     f'{enter} unshare {namespaces} bash "$@"',
                     *("bash", BOOT, *words),

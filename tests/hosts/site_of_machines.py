@@ -101,8 +101,16 @@ class Site:
         for user, programs in (("chief", "all"), ("law", "4")):
             words = f"roboao user add {user} --programs {programs} --password-stdin"
             self.archive.run(f"echo '{PASSWORD}' | {words}")
+        self.wait(self._all_listen, "the start of the services", 300)
         certificate = self.archive.run("cat /etc/ssl/roboao/fullchain.pem")
         self.outside.run(f"cat >/home/astronomer/archive.pem <<'END'\n{certificate}END\n")
+
+    def _all_listen(self) -> bool:
+        """Are the services there? Active means started; Dagster's take a while to load."""
+        ours = self.archive.ask("ss", "-Htln").split()
+        theirs = self.workers.ask("ss", "-Htln").split()
+        wanted = {f"127.0.0.1:{port}" for port in (3000, 4266, 5006, 9464)}
+        return wanted | {f"{INSIDE[0]}:8786"} <= {*ours} and f"{INSIDE[1]}:42101" in theirs
 
     def _follow(self, machine: Machine, block: Block) -> None:
         if block.file in STOOD_IN_FOR:

@@ -21,14 +21,14 @@ WORKERS = ("roboao-dask-worker@1", "roboao-dask-worker@2")
 OF_THE_WORKERS = (*WORKERS, "nftables")
 # Prints the ports of an address that somebody answers on, of all there are.
 SCAN = """
-import errno, socket, sys
-found = []
-for port in range(1, 65536):
+import concurrent.futures, socket, sys
+def answers(port):
     with socket.socket() as probe:
         probe.settimeout(2)
-        if probe.connect_ex((sys.argv[1], port)) == 0:
-            found.append(port)
-print(*found)
+        return probe.connect_ex((sys.argv[1], port)) == 0
+ports = range(1, 65536)
+with concurrent.futures.ThreadPoolExecutor(64) as pool:
+    print(*(port for port, found in zip(ports, pool.map(answers, ports)) if found))
 """
 
 
