@@ -1,16 +1,14 @@
 """The site, set up once a session; what was measured on it, written when the session ends."""
 
 import json
-import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from machines import check_this_machine, relocate
 from mongodb_server import built_ferretdb
-from site_of_machines import INSIDE, NIGHT, OTHER_NIGHTS, TARGETS, Site
+from site_of_machines import NIGHT, OTHER_NIGHTS, SCHEDULER, TARGETS, Site
+from worker_watch import watching
 
 from simulator import simulate_night
 
@@ -53,47 +51,8 @@ def the_same_another_night(telescope: Path, night: str) -> None:
         (telescope / night / path.name.replace(NIGHT, night)).hardlink_to(path)
 
 
-class Watch:
-    """What the workers have in hand, as the scheduler sees it."""
-
-    def __init__(self, process: subprocess.Popen):
-        self.tasks: dict[str, list[str]] = {}
-        self._process = process
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        for line in self._process.stdout:
-            self.tasks = json.loads(line)
-
-    def busy(self, night: str) -> int:
-        """Return how many observations of a night are with the workers."""
-        return sum(f"_{night}_" in key for keys in self.tasks.values() for key in keys)
-
-
 @pytest.fixture
 def watched(site):
     """A watch over the workers, until the test ends."""
-    with watching(site) as watch:
+    with watching(site.archive.enter(), SCHEDULER) as watch:
         yield watch
-
-
-@contextmanager
-def watching(site: Site) -> Iterator[Watch]:
-    script = Path(__file__).with_name("watch_workers.py").name
-    process = subprocess.Popen(
-        [
-            *site.archive.enter(),
-            "/opt/roboao/.venv/bin/python",
-            f"/opt/roboao/tests/hosts/{script}",
-            f"tcp://{INSIDE[0]}:8786",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        yield Watch(process)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()

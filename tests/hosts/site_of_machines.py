@@ -20,9 +20,10 @@ from roboao_assets.storage.paths import ArchivePaths
 NAME = "archive.example.org"
 # Of the archive and the workers, as the page has them; of the archive and the world.
 INSIDE, OUTSIDE = ("10.0.0.1", "10.0.0.2"), ("192.0.2.1", "192.0.2.2")
+SCHEDULER = f"tcp://{INSIDE[0]}:8786"
 NIGHT, TARGETS = "20170607", 3
 # The same raw files by other names: each has its accident.
-KILLED, CUT, LENT = OTHER_NIGHTS = ("20170608", "20170609", "20170610")
+KILLED, CUT, POWERLESS = OTHER_NIGHTS = ("20170608", "20170609", "20170610")
 PASSWORD = "the words of the gate"
 LIMIT_S = 1800
 ENVIRONMENT = "/etc/roboao/environment"

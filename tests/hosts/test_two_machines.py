@@ -7,7 +7,20 @@ import time
 import numpy as np
 import pytest
 from astropy.io import fits
-from site_of_machines import CUT, INSIDE, KILLED, NAME, NIGHT, OUTSIDE, PASSWORD, TARGETS
+from site_of_machines import (
+    CUT,
+    INSIDE,
+    KILLED,
+    NAME,
+    NIGHT,
+    OUTSIDE,
+    PASSWORD,
+    POWERLESS,
+    SCHEDULER,
+    TARGETS,
+    UNFINISHED,
+)
+from worker_watch import watching
 
 from roboao_assets.storage.files import PARTIAL_PREFIX
 from roboao_assets.storage.raw_night import read_night
@@ -253,3 +266,42 @@ def test_a_cut_cable_loses_nothing(site, watched, measured):
     measured["cable_back_to_report_s"] = round(site.wait_for_night(CUT) - back, 1)
     assert_complete(site, CUT)
     assert_the_same(site, CUT)
+
+
+def test_workers_come_back_to_a_scheduler_that_was_started_again(site, watched, measured):
+    site.wait(lambda: len(watched.tasks) == len(WORKERS), "the workers")
+    site.archive.run("systemctl kill --kill-whom=all --signal=KILL roboao-dask-scheduler")
+    killed = time.time()
+    with watching(site.archive.enter(), SCHEDULER) as again:
+        site.wait(lambda: len(again.tasks) == len(WORKERS), "the workers' return", 300)
+    measured["scheduler_killed_to_workers_again_s"] = round(time.time() - killed, 1)
+
+
+def test_a_machine_that_lost_its_power_goes_on_by_itself(site, watched, measured):
+    site.arrive(POWERLESS)
+    site.wait(lambda: watched.busy(POWERLESS) >= 1, "the workers' work")
+    site.workers.cut_power()
+    cut = time.time()
+    site.workers.boot()
+    measured["power_cut_to_report_s"] = round(site.wait_for_night(POWERLESS) - cut, 1)
+    active = site.workers.ask("systemctl", "is-active", *OF_THE_WORKERS)
+    assert set(active.split()) == {"active"}
+    assert_complete(site, POWERLESS)
+    assert_the_same(site, POWERLESS)
+
+
+def test_the_archives_own_machine_takes_the_workers_place(site):
+    """Its user replaces what the other machine's user made."""
+    observation = read_night((site.raw,), NIGHT).observations[0].id
+    stack = site.paths.stack(NIGHT, observation, 100)
+    others = stack.stat()
+    site.workers.run(f"systemctl stop {' '.join(WORKERS)}")
+    site.archive.run("systemctl start roboao-dask-worker@1")
+    site.archive.run(f"roboao redo {observation} --product bright_star")
+    site.wait(lambda: stack.stat().st_mtime > others.st_mtime, "the new stack")
+    site.wait(lambda: site.sql(UNFINISHED) == [["0"]], "the end of the runs")
+    assert stack.stat().st_uid != others.st_uid
+    assert stack.stat().st_gid == others.st_gid
+    package = site.paths.package(NIGHT, observation)
+    assert package.stat().st_mtime > others.st_mtime
+    assert_complete(site, NIGHT)
