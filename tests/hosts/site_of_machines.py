@@ -25,7 +25,7 @@ NIGHT, TARGETS = "20170607", 3
 # The same raw files by other names: each has its accident.
 KILLED, CUT, POWERLESS = OTHER_NIGHTS = ("20170608", "20170609", "20170610")
 PASSWORD = "the words of the gate"
-LIMIT_S = 1800
+LIMIT_S = 900
 ENVIRONMENT = "/etc/roboao/environment"
 # Files of the page that say how to get what the tests' machines have by their mounts.
 STOOD_IN_FOR = ("/etc/exports", "/etc/fstab")
