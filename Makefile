@@ -14,7 +14,7 @@ serve user: export ROBOAO_ARCHIVE_ROOT := $(DEMO)/archive
 endif
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv venv-dev demo serve user test lint lock audit bench sanitize truth play faults fuzz soak clean
+.PHONY: help venv venv-dev demo serve user test lint lock audit bench sanitize truth play faults fuzz soak hosts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -101,6 +101,9 @@ faults: venv-dev ## what takes long and happens seldom: many nights at once agai
 
 fuzz: venv-dev ## raw reader, headers, ids, searches and rules against random input; SECONDS a target
 	$(BIN)/python tools/fuzz.py --seconds $(SECONDS)
+
+hosts: venv-dev ## two machines with systemd, set up as the documentation says, run nights; needs root
+	$(BIN)/python -m pytest -q -s -o addopts="-ra --strict-markers" tests/hosts
 
 soak: venv-dev ## a fortnight of small nights in one go: nothing grows; build/soak.json
 	$(BIN)/python -m pytest -q -s -o addopts="-ra --strict-markers" tests/soak

@@ -35,7 +35,7 @@ def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if named:
         yield named
         return
-    program = _built_ferretdb()
+    program = built_ferretdb()
     folder = tmp_path_factory.mktemp("ferretdb")
     with _running(program, folder) as url:
         yield url
@@ -70,7 +70,7 @@ def _unavailable(reason: str) -> NoReturn:
     pytest.skip(message)
 
 
-def _built_ferretdb() -> Path:
+def built_ferretdb() -> Path:
     """Return the server's program, built if it is not in the cache yet."""
     digest = hashlib.sha256()
     for file in ("go.mod", "go.sum", "main.go"):

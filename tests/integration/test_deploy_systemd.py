@@ -3,12 +3,15 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
+from distributed import Client
 
 from roboao_assets.storage.settings import load_settings
 
@@ -68,7 +71,7 @@ def test_a_service_may_do_little(analyze, installed, unit):
 
 def commands():
     for unit in UNITS:
-        text = (FOLDER / "systemd" / unit).read_text()
+        text = (FOLDER / "systemd" / unit).read_text().replace("\\\n", " ")
         for line in re.findall(r"^ExecStart(?:Pre)?=(.+)$", text, re.MULTILINE):
             yield unit, line.split()
 
@@ -96,6 +99,51 @@ def test_the_target_wants_what_every_archive_needs():
     wanted = set(re.findall(r"roboao-\S+\.service", (FOLDER / "systemd/roboao.target").read_text()))
     elsewhere = {name for name in UNITS if "dask" in name} | {"roboao-backup.service"}
     assert wanted == set(UNITS) - elsewhere
+
+
+def listening(pid):
+    """Addresses that a process and its children listen on."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    sockets = (c for p in family for c in p.net_connections("tcp") if c.status == "LISTEN")
+    return {c.laddr.ip for c in sockets}
+
+
+def test_dask_listens_on_this_machine_alone(tmp_path):
+    """By their own defaults a worker and both HTTP servers listen on every address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    values = {
+        "${ROBOAO_DASK_SCHEDULER}": f"tcp://127.0.0.1:{port}",
+        "${INSIDE_ADDRESS}": inside_address(),
+        "%H-%i": "this-1",
+        "8786": port,
+        "127.0.0.1:8787": "127.0.0.1:0",
+        "/var/lib/roboao/dask": str(tmp_path),
+    }
+    running = []
+    try:
+        for name in ("roboao-dask-scheduler.service", "roboao-dask-worker@.service"):
+            ((program, *words),) = (w for unit, w in commands() if unit == name)
+            program = Path(sys.executable).parent / Path(program).name
+            command = [program, *(values.get(word, word) for word in words)]
+            log = (tmp_path / name).open("wb")
+            with log:
+                running.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path))
+        scheduler, worker = (process.pid for process in running)
+        with Client(f"tcp://127.0.0.1:{port}", timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(1, timeout=60)
+        assert listening(scheduler) == {"127.0.0.1"}
+        assert listening(worker) == {"127.0.0.1"}
+    finally:
+        for process in reversed(running):
+            process.terminate()
+            process.wait(30)
+
+
+def inside_address():
+    text = (FOLDER / "systemd" / "roboao-.service.d" / "10-common.conf").read_text()
+    return re.search(r"^Environment=INSIDE_ADDRESS=(\S+)$", text, re.MULTILINE)[1]
 
 
 def test_the_workspace_names_the_code_servers_port():

@@ -123,6 +123,34 @@ def test_commands_are_programs_of_the_environment(name):
         assert re.search(rf"(^|[\s,\[]){re.escape(option)}\b", told), option
 
 
+def test_compose_itself_takes_the_file(tmp_path):
+    """By Debian's docker-compose, which needs no engine for this; its `name` is of later days."""
+    program = shutil.which("docker-compose")
+    if program is None:
+        message = "no docker-compose on this machine: it was NOT asked about the file"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    text = (FOLDER / "compose.yaml").read_text()
+    (tmp_path / "compose.yaml").write_text(re.sub(r"(?m)^name: .*\n", "", text))
+    names = {"NAME": "a.example.org", "ARCHIVE": "/a", "RAW": "/r", "CERTIFICATES": "/c"}
+    done = subprocess.run(
+        [program, "config"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]} | {f"ROBOAO_{k}": v for k, v in names.items()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    resolved = yaml.safe_load(done.stdout)
+    assert resolved["services"].keys() == SERVICES.keys()
+    for name in OWN:
+        service = resolved["services"][name]
+        assert "/r:/data/raw:ro" in service["volumes"]
+        assert service["environment"]["ROBOAO_DASHBOARD_ORIGINS"] == "a.example.org"
+
+
 def with_secrets(variables, *command):
     return subprocess.run(
         ["sh", FOLDER / "with-secrets.sh", *command],

@@ -1,0 +1,63 @@
+"""What Dask's workers have in hand, as their scheduler sees it, several times a second.
+
+As a program, on a machine that reaches the scheduler, it prints that; `watching` reads it.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+HERE = "/opt/roboao/tests/hosts/worker_watch.py"
+
+
+class Watch:
+    """The workers that there are, by address, with the names of the tasks they have."""
+
+    def __init__(self, process: subprocess.Popen):
+        self.tasks: dict[str, list[str]] = {}
+        self._process = process
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            self.tasks = json.loads(line)
+
+    def busy(self, night: str) -> int:
+        """Return how many observations of a night are with the workers."""
+        return sum(f"_{night}_" in key for keys in self.tasks.values() for key in keys)
+
+
+@contextmanager
+def watching(enter: list[str], scheduler: str) -> Iterator[Watch]:
+    """Yield a watch over the workers of `scheduler`; `enter` goes before the command."""
+    process = subprocess.Popen(
+        [*enter, "/opt/roboao/.venv/bin/python", HERE, scheduler],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield Watch(process)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def main() -> None:
+    """Print the tasks of each worker, a line a look."""
+    from distributed import Client
+
+    with Client(sys.argv[1], timeout=120, set_as_default=False) as client:
+        while True:
+            tasks = {worker: [str(k) for k in keys] for worker, keys in client.processing().items()}
+            print(json.dumps(tasks), flush=True)
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()
