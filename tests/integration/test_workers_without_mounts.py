@@ -13,6 +13,7 @@ import pytest
 from astropy.table import Table
 from blind_workers import blind_cluster
 from mongodb_server import with_database
+from pymongo import MongoClient
 
 from roboao_assets.orchestration.cluster import ClusterError, ObservationCluster
 from roboao_assets.orchestration.file_transfer import served_files
@@ -117,35 +118,35 @@ def night(raw_root, observations, site_files, mongodb_server, tmp_path_factory):
     """The archive of a mounted reduction (`mounted`), and of one without, in its place."""
     root = tmp_path_factory.mktemp("blind")
     archive = root / "archive"
-
-    def settings(name):
-        database = f"roboao_test_{name}_{uuid.uuid4().hex[:8]}"
-        return Settings(
-            raw_roots=(raw_root,),
-            archive_root=archive,
-            catalogue_url=with_database(mongodb_server, database),
-            threads=2,
-            instruments_file=site_files / "instruments.toml",
-            astrometry={"catalogue": str(site_files / "stars.parquet")},
-            worker_files="sent",
-            worker_scratch=str(root / "worker" / "files"),
-        )
-
-    mounted = settings("mounted")
-    made = {"mounted": complete(mounted, observations, lambda o: reduce_here(mounted, o))}
+    database = f"roboao_test_{uuid.uuid4().hex[:12]}"
+    settings = Settings(
+        raw_roots=(raw_root,),
+        archive_root=archive,
+        catalogue_url=with_database(mongodb_server, database),
+        threads=2,
+        instruments_file=site_files / "instruments.toml",
+        astrometry={"catalogue": str(site_files / "stars.parquet")},
+        worker_files="sent",
+        worker_scratch=str(root / "worker" / "files"),
+    )
+    made = {"mounted": complete(settings, observations, lambda o: reduce_here(settings, o))}
     archive.rename(root / "mounted")
     archive.mkdir()
-    with blind_cluster(root, (raw_root, archive, site_files)) as cluster:
-        sent = settings("sent")
-        made["sent"] = complete(sent, observations, lambda o: send(cluster.client, sent, o)[0])
-        yield {
-            "root": root,
-            "settings": sent,
-            "cluster": cluster,
-            "made": made,
-            "mounted": root / "mounted" / NIGHT,
-            "sent": archive / NIGHT,
-        }
+    with MongoClient(mongodb_server, serverSelectionTimeoutMS=5000) as server:
+        server.drop_database(database)
+        with blind_cluster(root, (raw_root, archive, site_files)) as cluster:
+            made["sent"] = complete(
+                settings, observations, lambda o: send(cluster.client, settings, o)[0]
+            )
+            yield {
+                "root": root,
+                "settings": settings,
+                "cluster": cluster,
+                "made": made,
+                "mounted": root / "mounted" / NIGHT,
+                "sent": archive / NIGHT,
+            }
+        server.drop_database(database)
 
 
 def files(night, *, but=()):
