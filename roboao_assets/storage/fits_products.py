@@ -18,7 +18,7 @@ from roboao_assets.storage.mirror import head_of
 from roboao_assets.storage.raw_frames import RawFileRecord
 
 # Of a product's header with all its provenance, and some more.
-_HEAD_BYTES = 1 << 16
+_HEAD_BYTES = 1 << 15
 # Keywords that say how the file is made; they follow from the data.
 _STRUCTURAL = frozenset(
     ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS")

@@ -13,6 +13,7 @@ import pytest
 from astropy.table import Table
 from blind_workers import blind_cluster
 from mongodb_server import with_database
+from pymongo import MongoClient
 
 from roboao_assets.orchestration.cluster import ClusterError, ObservationCluster
 from roboao_assets.orchestration.file_transfer import served_files
@@ -117,35 +118,35 @@ def night(raw_root, observations, site_files, mongodb_server, tmp_path_factory):
     """The archive of a mounted reduction (`mounted`), and of one without, in its place."""
     root = tmp_path_factory.mktemp("blind")
     archive = root / "archive"
-
-    def settings(name):
-        database = f"roboao_test_{name}_{uuid.uuid4().hex[:8]}"
-        return Settings(
-            raw_roots=(raw_root,),
-            archive_root=archive,
-            catalogue_url=with_database(mongodb_server, database),
-            threads=2,
-            instruments_file=site_files / "instruments.toml",
-            astrometry={"catalogue": str(site_files / "stars.parquet")},
-            worker_files="sent",
-            worker_scratch=str(root / "worker" / "files"),
-        )
-
-    mounted = settings("mounted")
-    made = {"mounted": complete(mounted, observations, lambda o: reduce_here(mounted, o))}
+    database = f"roboao_test_{uuid.uuid4().hex[:12]}"
+    settings = Settings(
+        raw_roots=(raw_root,),
+        archive_root=archive,
+        catalogue_url=with_database(mongodb_server, database),
+        threads=2,
+        instruments_file=site_files / "instruments.toml",
+        astrometry={"catalogue": str(site_files / "stars.parquet")},
+        worker_files="sent",
+        worker_scratch=str(root / "worker" / "files"),
+    )
+    made = {"mounted": complete(settings, observations, lambda o: reduce_here(settings, o))}
     archive.rename(root / "mounted")
     archive.mkdir()
-    with blind_cluster(root, (raw_root, archive, site_files)) as cluster:
-        sent = settings("sent")
-        made["sent"] = complete(sent, observations, lambda o: send(cluster.client, sent, o)[0])
-        yield {
-            "root": root,
-            "settings": sent,
-            "cluster": cluster,
-            "made": made,
-            "mounted": root / "mounted" / NIGHT,
-            "sent": archive / NIGHT,
-        }
+    with MongoClient(mongodb_server, serverSelectionTimeoutMS=5000) as server:
+        server.drop_database(database)
+        with blind_cluster(root, (raw_root, archive, site_files)) as cluster:
+            made["sent"] = complete(
+                settings, observations, lambda o: send(cluster.client, settings, o)[0]
+            )
+            yield {
+                "root": root,
+                "settings": settings,
+                "cluster": cluster,
+                "made": made,
+                "mounted": root / "mounted" / NIGHT,
+                "sent": archive / NIGHT,
+            }
+        server.drop_database(database)
 
 
 def files(night, *, but=()):
@@ -187,7 +188,8 @@ def test_the_stars_of_the_table_were_read_by_both(night, observations):
     for name in ("mounted", "sent"):
         record = json.loads((night[name] / "records" / f"{observations[0]}.json").read_text())
         solved = record["document"]["pipelined"]["bright_star"]["astrometry"]
-        assert solved["catalogue"].endswith("stars.parquet"), solved
+        # Its one star is elsewhere; a table that cannot be read is another reason.
+        assert "the catalogue has 0 near the field" in solved["reason_unsolved"]
 
 
 def without_times(value):
@@ -195,7 +197,9 @@ def without_times(value):
     if isinstance(value, dict):
         if "$date" in value:
             return "a time"
-        return {key: without_times(item) for key, item in value.items() if key != "mtime_ns"}
+        # What failed with which inputs holds the times of the masters.
+        left_out = {"mtime_ns", "failed_with"}
+        return {k: without_times(item) for k, item in value.items() if k not in left_out}
     if isinstance(value, list):
         return [without_times(item) for item in value]
     return "a time" if isinstance(value, int) and value > 10**18 else value
@@ -221,18 +225,21 @@ def test_nothing_tells_of_the_workers_folders_and_nothing_is_left_there(night):
 
 def test_a_second_look_makes_nothing_and_transfers_little(night, observations):
     whole = observations[:2]
-    raw_bytes = sum(
-        path.stat().st_size
+    raw = {
+        path.name: path.stat().st_size
         for path in (night["settings"].raw_roots[0] / NIGHT).iterdir()
         if path.name.startswith(whole)
-    )
+    }
+    # Of a first file that is no larger than what is sent for its header all comes.
+    short = [name for o in whole if raw[name := f"{o}.fits.bz2"] <= 1 << 20]
     before = files(night["sent"])
     made, traffic = send(night["cluster"].client, night["settings"], whole)
     assert set(statuses(made).values()) == {"unchanged", "skipped"}
-    print(f"second look: {traffic}; the raw files have {raw_bytes / 1e6:.1f} MB")
+    print(f"second look: {traffic}; the raw files have {sum(raw.values()) / 1e6:.1f} MB")
     assert traffic.pushed_files == 0
-    assert traffic.fetched_files == 0
-    assert traffic.fetched_bytes < 3_000_000
+    assert traffic.fetched_files == len(short)
+    # A raw header's block and the headers of some products, no image.
+    assert traffic.fetched_bytes < len(whole) * 2_000_000
     assert files(night["sent"]) == before
 
 
