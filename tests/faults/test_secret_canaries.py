@@ -80,7 +80,8 @@ QUERIES = """{
     locationOrLoadError { ... on PythonError { message stack } } } } }
 }"""
 LOGS = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
-  __typename ... on MessageEvent { message } ... on ErrorEvent { error { message stack } } } } } }"""
+  __typename ... on MessageEvent { message }
+  ... on ErrorEvent { error { message stack } } } } } }"""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
