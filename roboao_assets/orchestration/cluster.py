@@ -210,10 +210,11 @@ def check_cluster(client: Client, catalogue: str = "") -> None:
                 f"the Dask {name} (host {answer['host']}) has another version of roboao-archive "
                 f"than this run ({different}); update it and start it again"
             )
-        if catalogue and name.startswith("worker") and answer["catalogue"] != catalogue:
+        own = answer.get("catalogue", "")
+        if catalogue and name.startswith("worker") and own != catalogue:
             raise ClusterError(
                 f"the Dask {name} (host {answer['host']}) cannot open the catalogue: "
-                f"{missing_credentials(catalogue, answer['catalogue'])}"
+                f"{missing_credentials(catalogue, own)}"
             )
 
 

@@ -63,7 +63,7 @@ COMMANDS = (
     ("history",),
     ("requests",),
     ("user", "list"),
-    ("psf-library", "list"),
+    ("psf-library", "show"),
 )
 QUERIES = """{
   version instance { info hasInfo runQueueConfig { maxConcurrentRuns } }
@@ -80,7 +80,8 @@ QUERIES = """{
     locationOrLoadError { ... on PythonError { message stack } } } } }
 }"""
 LOGS = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
-  __typename ... on MessageEvent { message } ... on FailureMetadata { description } } } } }"""
+  __typename ... on MessageEvent { message }
+  ... on ErrorEvent { error { message stack } } } } } }"""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -296,7 +297,8 @@ def fail_everywhere(environment, told):
     words = ["dagster", "asset", "materialize", "-m", "roboao_assets.definitions", "--select"]
     failed = told.run(away, *words, "master_darks", "--partition", NIGHT)
     assert failed.returncode != 0
-    assert told.run(environment | {"DAGSTER_PG_PORT": "9"}, "roboao_assets.cli", "status")
+    lost = told.run(environment | {"DAGSTER_PG_PORT": "9"}, "roboao_assets.cli", "status")
+    assert b"Traceback" not in lost.stderr
     port = free_port()
     log = told.folder / "dashboard-without-catalogue"
     with running(away, log, "dashboards.app", "--port", str(port)):
