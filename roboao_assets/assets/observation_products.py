@@ -44,6 +44,7 @@ from roboao_assets.pipelines.freshness import CODE_VERSIONS
 from roboao_assets.pipelines.library_changes import ReferenceJudgement
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.pipelines.retrying import is_transient
+from roboao_assets.science.errors import CatalogueUnavailableError
 from roboao_assets.storage.sent_settings import settings_to_send
 
 LOCAL_POOL = "local_cluster"
@@ -290,9 +291,20 @@ def _reduce(
         time_limit_s=settings.stage_timeout_s,
         send_files=location.cluster.sends_files,
     )
-    freed = release_claims_of_dead_runs(
-        context.instance, settings, rules.owner, [task.observation for task in tasks]
-    )
+    try:
+        freed = release_claims_of_dead_runs(
+            context.instance, settings, rules.owner, [task.observation for task in tasks]
+        )
+    except CatalogueUnavailableError as error:
+        # Nothing was begun: the step waits for the catalogue, as the stages do.
+        away = StageOutcome(
+            stage="claims",
+            status="failed",
+            reason=str(error),
+            retryable=True,
+            error_type=type(error).__name__,
+        )
+        raise failure_of(away, "the observations", context.retry_number + 1) from error
     for observation in freed:
         context.log.info(f"{observation}: the run that had begun it is dead; it is begun again")
     failures: dict[str, StageOutcome] = {}

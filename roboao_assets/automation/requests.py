@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import dagster as dg
 
+from roboao_assets.automation.following import settle_remembered
 from roboao_assets.automation.jobs import (
     CALIBRATION_ASSETS,
     REDUCTION_STEP,
@@ -57,6 +58,7 @@ def build_requests_sensor(location: CodeLocation, jobs: ArchiveJobs) -> dg.Senso
         not_now = why_not_now(settings, location.now())
         active = active_nights(context.instance)
         with open_catalogue(settings.resolved_catalogue_url) as catalogue:
+            settle_remembered(location, context.instance)
             note_wishes(catalogue, active)
             book = catalogue.requests.all()
             due = [] if not_now else _due(location, book, active)

@@ -10,6 +10,8 @@ from roboao_assets.orchestration.run_process import NIGHT_TAG
 
 # Runs of `roboao night` go through all three jobs themselves: no sensor follows them.
 FOREGROUND_TAG = "roboao/foreground"
+# Runs that failed while the catalogue was away: what they have not come to is to be asked for.
+UNSETTLED_TAG = "roboao/unsettled"
 PARTITION_TAG = "dagster/partition"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"

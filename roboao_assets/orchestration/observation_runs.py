@@ -25,6 +25,7 @@ from roboao_assets.orchestration.observation_task import (
     reduce_on_worker,
 )
 from roboao_assets.pipelines.outcome import StageOutcome
+from roboao_assets.pipelines.redo import with_dependents
 from roboao_assets.pipelines.retrying import is_transient
 
 # Told the observations that are being read: frames so far, and their part of the raw bytes.
@@ -184,7 +185,9 @@ class ObservationRun:
         if failed is None or not is_transient(failed) or task.attempt > MAX_RETRIES:
             yield task.observation, outcomes
             return
-        done = tuple(o for o in outcomes if o.succeeded)
+        # What is made from a product that failed was made without it, or left out for want of it.
+        anew = with_dependents(o.stage for o in outcomes if not o.succeeded)
+        done = tuple(o for o in outcomes if o.stage not in anew)
         rest = tuple(s for s in task.stages if s not in {o.stage for o in done})
         wait_s = wait_before_retry_s(task.attempt)
         log.warning("%s: %s; again in %.0f s", task.observation, failed.reason, wait_s)

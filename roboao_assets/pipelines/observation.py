@@ -25,15 +25,13 @@ from roboao_assets.pipelines.decisions import BY_REQUEST, Decision, decide, look
 from roboao_assets.pipelines.frames import FrameProgress, ObservationFrames
 from roboao_assets.pipelines.freshness import fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
-from roboao_assets.pipelines.redo import BY_ARCHIVE, take_wishes, with_dependents
+from roboao_assets.pipelines.redo import BY_ARCHIVE, failures_of, take_wishes, with_dependents
 from roboao_assets.pipelines.retrying import is_transient, next_attempt
 from roboao_assets.pipelines.stacks import BRIGHT_STAR, FAINT_STAR, StackKind
 from roboao_assets.pipelines.vanished import keep_products, vanished_files
 from roboao_assets.pipelines.workspace import Workspace, open_workspace, run_stage
 from roboao_assets.science.errors import RawDataError
 from roboao_assets.storage.catalogue import Catalogue
-from roboao_assets.storage.catalogue.documents import status_path
-from roboao_assets.storage.catalogue.values import at_path
 from roboao_assets.storage.files import remove_abandoned
 from roboao_assets.storage.mirror import in_original_words
 from roboao_assets.storage.raw_night import RawExposure, read_night
@@ -50,8 +48,6 @@ class Stage(NamedTuple):
         Takes the context and the reason.
     record_failure : callable
         Takes the context, the reason, and with which inputs it can only fail again ("": any).
-    failures_at : str
-        Where the observation's document counts failures in a row.
     product : str
         The product below `pipelined`; empty if it is kept elsewhere.
     """
@@ -59,7 +55,6 @@ class Stage(NamedTuple):
     make: Callable[[ObservationContext], StageOutcome]
     record_skip: Callable[[ObservationContext, str], object]
     record_failure: Callable[[ObservationContext, str, str], object]
-    failures_at: str
     product: str = ""
 
 
@@ -71,7 +66,6 @@ def _of_product(make: Callable[[ObservationContext], StageOutcome], product: str
         lambda ctx, reason, failed_with: ctx.ws.catalogue.record_failure(
             ctx.id, product, reason, failed_with=failed_with
         ),
-        f"pipelined.{status_path(product)}.retries",
         product,
     )
 
@@ -105,13 +99,11 @@ _STAGES: dict[str, Stage] = {
         psf_candidates.make_candidate,
         psf_candidates.record_no_candidate,
         lambda ctx, reason, _: psf_candidates.record_failed_candidate(ctx, reason),
-        f"pipelined.{BRIGHT_STAR.pipeline}.status.retries",
     ),
     distribution.STAGE: Stage(
         distribution.make_package,
         distribution.record_no_package,
         lambda ctx, reason, _: distribution.record_failed_package(ctx, reason),
-        "distributed.retries",
     ),
 }
 OBSERVATION_STAGES = tuple(_STAGES)
@@ -410,8 +402,8 @@ def _circumstances(ctx: ObservationContext, stage: str) -> str:
 def _ask_again(ctx: ObservationContext, outcome: StageOutcome, *, force: bool) -> None:
     """Ask for a stage that failed for a reason that may pass, later and not for ever."""
     document = ctx.ws.catalogue.observation(ctx.id) or {}
-    counted = at_path(document, _STAGES[outcome.stage].failures_at)
-    failures, most = int(counted or 1), ctx.ws.settings.most_retries
+    failures = max(failures_of(document, outcome.stage), 1)
+    most = ctx.ws.settings.most_retries
     if failures <= most:
         ctx.ws.catalogue.requests.ask(
             ctx.id,

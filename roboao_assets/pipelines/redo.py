@@ -12,6 +12,8 @@ from roboao_assets.storage.catalogue import (
     night_of,
     wanted_again,
 )
+from roboao_assets.storage.catalogue.documents import status_path
+from roboao_assets.storage.catalogue.values import at_path
 
 # Who asked, where a document of the catalogue was changed by hand: it says no more.
 BY_FLAG = "operator (catalogue)"
@@ -59,6 +61,12 @@ PRODUCT_OF_STAGE: Mapping[str, str] = {
 }
 """The product whose status tells how a stage ended."""
 
+# Of stages that are no product below `pipelined`; a candidate fails with the stack it is of.
+_FAILURES_AT = {
+    "psf_candidate": "pipelined.bright_star.status.retries",
+    "distribution_package": "distributed.retries",
+}
+
 # The stages of the same observation whose products a stage reads.
 READS: Mapping[str, tuple[str, ...]] = {
     "astrometric_solution": ("bright_star_stack", "faint_star_stack"),
@@ -73,6 +81,12 @@ READS: Mapping[str, tuple[str, ...]] = {
     "psf_candidate": ("bright_star_stack", "strehl_ratio", "pca_residual"),
     "distribution_package": tuple(RECORD_OF_STAGE),
 }
+
+
+def failures_of(document: Mapping[str, Any], stage: str) -> int:
+    """Return how often in a row a stage has failed, by its observation's document."""
+    path = _FAILURES_AT.get(stage) or f"pipelined.{status_path(PRODUCT_OF_STAGE[stage])}.retries"
+    return int(at_path(document, path) or 0)
 
 
 def with_dependents(stages: Iterable[str]) -> set[str]:

@@ -47,8 +47,13 @@ def is_transient(outcome: StageOutcome) -> bool:
     return (
         outcome.status == "failed"
         and outcome.retryable
-        and (not outcome.error_type or outcome.error_type in _TRANSIENT)
+        and (not outcome.error_type or may_pass(outcome.error_type))
     )
+
+
+def may_pass(error_type: str) -> bool:
+    """Whether what failed by an exception of this name may succeed later."""
+    return error_type in _TRANSIENT
 
 
 def next_attempt(failures: int, now: datetime) -> datetime:

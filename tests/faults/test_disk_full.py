@@ -64,26 +64,33 @@ def put_earlier_night(archive):
     return path, path.read_bytes()
 
 
+def until_it_is_full(deployment, run, log):
+    """Wait until the disk is found full once more; begin the night again where it has ended."""
+    before, deadline = times_told(log), time.monotonic() + LIMIT_S
+    while times_told(log) == before and time.monotonic() < deadline:
+        if run.poll() == 0:
+            break
+        if run.poll() is not None:
+            run = deployment.begin("night", NIGHT, log=log)
+        time.sleep(0.05)
+    return run
+
+
 def test_a_disk_that_fills_while_a_night_is_reduced(
     undisturbed, ledger, disk, deployment, tmp_path
 ):
     dwell, log = random.Random(SEED), tmp_path / "night.log"
     earlier, content = put_earlier_night(deployment.archive)
-    tried, sentences = 0, []
+    tried = 0
     disk.leave(STEPS_MB[0])
-    run = None
+    run = deployment.begin("night", NIGHT, log=log)
     for room in (*STEPS_MB[1:], SIZE_MB):
         before = times_told(log)
-        if run is None or run.poll() is not None:
-            run = deployment.begin("night", NIGHT, log=log)
-        deadline = time.monotonic() + LIMIT_S
-        while run.poll() is None and times_told(log) == before and time.monotonic() < deadline:
-            time.sleep(0.05)
+        run = until_it_is_full(deployment, run, log)
         tried += times_told(log) > before
         # It stays full for a while.
         with suppress(subprocess.TimeoutExpired):
-            run.wait(dwell.uniform(0.5, 4))
-        print(f"left {room} MB next; ended with {run.poll()}")
+            run.wait(dwell.uniform(2, 5))
         disk.leave(room)
     by_itself = run.wait(LIMIT_S) == 0
     made = deployment.run("night", NIGHT)

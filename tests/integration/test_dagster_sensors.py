@@ -13,7 +13,7 @@ import pytest
 from dashboards.access import Access, AccessError, Visitor
 from dashboards.administration_actions import Administration
 from dashboards.source import CatalogueSource
-from roboao_assets.automation import raw_nights
+from roboao_assets.automation import following, raw_nights
 from roboao_assets.automation.tags import (
     FOREGROUND_TAG,
     NIGHT_TAG,
@@ -279,6 +279,62 @@ def test_a_night_is_summarised_however_its_reduction_ended(archive, instance, st
     sensor = f"reduced_nights_{status.value.lower()}"
     requests = finished(archive, instance, sensor, status, tags)
     assert [request.partition_key for request in requests] == ["20160925"]
+
+
+NOBODY = "mongodb://127.0.0.1:1/roboao?serverSelectionTimeoutMS=100"
+
+
+@pytest.mark.parametrize("what", ["calibration", "reduction"])
+def test_a_run_that_failed_while_the_catalogue_was_away_is_asked_for_later(archive, instance, what):
+    catalogue = archive.registered(A)
+    archive.sensors()
+    here = archive.settings
+    away = Settings(**here.model_dump() | {"catalogue_url": NOBODY})
+    archive.settings = away
+    if what == "calibration":
+        tags, subject = {PARTITION_TAG: "20160925"}, "20160925"
+        answer = finished(archive, instance, "calibrated_nights_failure", FAILURE, tags)
+        assert "not calibrated" in answer.skip_message
+    else:
+        tags, subject = range_tags(archive.location, "20160925"), A
+        answer = finished(archive, instance, "reduced_nights_failure", FAILURE, tags)
+        assert [request.partition_key for request in answer] == ["20160925"]
+    assert catalogue.requests.of(subject) is None
+    archive.settings = here
+    # It waits a minute before it is begun.
+    assert not archive.tick_of("requests", instance).run_requests
+    request = catalogue.requests.of(subject)
+    assert set(request.stages) > {"bright_star_stack"} or set(request.stages) == set(MASTERS)
+    catalogue.requests.put_off(subject, datetime.now(UTC) + timedelta(hours=1))
+    archive.tick_of("requests", instance)
+    assert catalogue.requests.of(subject).attempts == 1, "it is asked for once"
+
+
+def test_what_failed_and_could_not_tell_the_catalogue_is_asked_for(archive, instance):
+    catalogue = archive.registered(A, B)
+    archive.sensors()
+    tags = range_tags(archive.location, "20160925")
+    run = ended_run(instance, FAILURE, tags)
+    for observation, error in ((A, "CatalogueUnavailableError"), (B, "RawDataError")):
+        seen = dg.AssetObservation("strehl_ratio", partition=observation, metadata={"error": error})
+        instance.report_dagster_event(
+            dg.DagsterEvent(
+                event_type_value="ASSET_OBSERVATION",
+                job_name="any",
+                event_specific_data=dg._core.events.AssetObservationData(seen),  # noqa: SLF001
+            ),
+            run_id=run.run_id,
+        )
+    following.settle_or_remember(archive.location, instance, run)
+    assert set(catalogue.requests.of(A).stages) == {"strehl_ratio"}
+    assert catalogue.requests.of(B) is None
+    # What was tried in vain as often as it may be is not asked for any more.
+    for stage in catalogue.requests.of(A).stages.values():
+        catalogue.requests.finish(A, stage, "failed")
+    for _ in range(archive.settings.most_retries + 1):
+        catalogue.record_failure(A, "bright_star.strehl", "the catalogue is away")
+    following.settle_or_remember(archive.location, instance, run)
+    assert catalogue.requests.of(A) is None
 
 
 def test_no_sensor_follows_a_foreground_run(archive, instance):

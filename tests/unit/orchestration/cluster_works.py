@@ -40,6 +40,8 @@ def do_what_the_name_says(rules: TaskRules, task: ObservationTask) -> list[Stage
                 retryable=True,
                 error_type="CatalogueUnavailableError",
             ),
+            # What holds the others' products had nothing to hold.
+            *(StageOutcome(stage=stage, status="skipped") for stage in task.stages[2:]),
         ]
     return [
         StageOutcome(

@@ -2,6 +2,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 
 import dask
 import pytest
@@ -118,6 +119,18 @@ def test_what_may_pass_is_tried_again_from_where_it_failed(client, monkeypatch):
     assert (first.fingerprint, first.succeeded) == ("first", True)
     assert second.succeeded
     assert second.metadata == {"attempt": 2}
+
+
+def test_what_was_left_out_for_want_of_a_failed_product_is_made_with_it(client, monkeypatch):
+    monkeypatch.setattr(observation_runs, "wait_before_retry_s", lambda attempt: 0.1)
+    run = ObservationRun(client, rules(run_id="packed"), do_what_the_name_says)
+    stages = (*STAGES, "distribution_package")
+    (outcomes,) = dict(run.outcomes([replace(task("unreachable_once"), stages=stages)])).values()
+    assert [(o.stage, o.metadata.get("attempt")) for o in outcomes] == [
+        ("bright_star_stack", None),
+        ("strehl_ratio", 2),
+        ("distribution_package", 2),
+    ]
 
 
 def test_two_runs_at_once_on_one_scheduler_each_get_their_own(cluster):
