@@ -13,6 +13,7 @@ from rich.console import Console
 from roboao_assets.orchestration.dead_runs import end_dead_runs
 from roboao_assets.orchestration.home import open_instance, prepare_dagster_home
 from roboao_assets.orchestration.metrics import serving_metrics
+from roboao_assets.orchestration.sensor_ticks import ClockWatch
 from roboao_assets.storage.settings import Settings
 
 _STOP_TIMEOUT_S = 30.0
@@ -49,7 +50,10 @@ def serve_until_interrupted(settings: Settings, console: Console, dashboard_only
         services.append(_start_dashboard(settings))
         console.print(f"dashboard   http://{settings.dashboard_address}:{settings.dashboard_port}")
         console.print("Ctrl-C stops all of it.")
+        clock = ClockWatch()
         while not stop:
+            if clock.was_set() and not dashboard_only:
+                _restart_dagster(settings, console, services)
             for service in services:
                 if service.process.poll() is not None:
                     console.print(
@@ -59,6 +63,18 @@ def serve_until_interrupted(settings: Settings, console: Console, dashboard_only
                     return 1
             time.sleep(0.2)
         return 0
+
+
+def _restart_dagster(settings: Settings, console: Console, services: list[_Service]) -> None:
+    """Stop Dagster and start it again: what it does every few seconds goes by the time of day.
+
+    Its daemon rests until a clock that was set back is where it was, and ends itself when one is
+    set forth. Runs go on, or are begun again.
+    """
+    console.print("the clock was set: Dagster is started again")
+    _stop_all([services.pop(0)])
+    _end_dead_runs(settings, console)
+    services.insert(0, _start_dagster(settings))
 
 
 def _end_dead_runs(settings: Settings, console: Console) -> None:

@@ -13,7 +13,9 @@ import dagster as dg
 import pytest
 from deployment import free_port
 
+from roboao_assets.orchestration.home import prepare_dagster_home
 from roboao_assets.storage.catalogue import ObservationQuery, open_catalogue, product
+from roboao_assets.storage.settings import Settings
 
 NIGHT = "20170607"
 LIMIT_S = 1500
@@ -142,7 +144,11 @@ class Deployment:
         return product(self.document(observation), name).get("status") or {}
 
     def instance(self) -> dg.DagsterInstance:
-        return dg.DagsterInstance.from_config(str(self.home))
+        # As the archive does: whoever is the first makes the storage.
+        with pytest.MonkeyPatch.context() as here:
+            here.setenv("DAGSTER_HOME", str(self.home))
+            home = prepare_dagster_home(Settings(archive_root=self.archive))
+        return dg.DagsterInstance.from_config(str(home))
 
     def unfinished_runs(self) -> list[dg.DagsterRun]:
         with self.instance() as instance:

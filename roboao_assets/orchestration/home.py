@@ -1,17 +1,26 @@
 """The Dagster instance of an archive: where it is kept, and how it is made."""
 
+import fcntl
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
 import dagster as dg
+import yaml
 from sqlalchemy.exc import DBAPIError
 
 from roboao_assets.science.errors import ArchiveError
-from roboao_assets.storage.files import write_text_whole
+from roboao_assets.storage.files import PARTIAL_PREFIX, write_text_whole
 from roboao_assets.storage.settings import Settings
+
+_LOCK = ".making.lock"
+# Of the SQLite files; the one that tells that they are made comes last.
+_FOLDERS = ("schedules", "history")
+_STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}
 
 
 class DagsterStorageError(ArchiveError):
@@ -34,10 +43,38 @@ def prepare_dagster_home(settings: Settings) -> Path:
     home = dagster_home(settings)
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
-    if not config.exists():
-        template = resources.files("roboao_assets.orchestration").joinpath("dagster.yaml")
-        write_text_whole(config, template.read_text(encoding="utf-8"))
+    with (home / _LOCK).open("a") as lock:
+        # A sensor's process and a command may be the first at the same time.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not config.exists():
+            template = resources.files("roboao_assets.orchestration").joinpath("dagster.yaml")
+            write_text_whole(config, template.read_text(encoding="utf-8"))
+        if not (home / _FOLDERS[-1]).exists() and not _is_elsewhere(config):
+            _make_storage(home, config)
     return home
+
+
+def _is_elsewhere(config: Path) -> bool:
+    """Whether Dagster keeps its runs where this file says, and not in SQLite files beside it."""
+    named = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    return not _STORAGES.isdisjoint(named)
+
+
+def _make_storage(home: Path, config: Path) -> None:
+    """Make Dagster's SQLite files whole or not at all.
+
+    Dagster makes them table by table: what a full disk has left of that, or two that did it at
+    once, passes for whole, and cannot be brought to a later version.
+    """
+    with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=home) as folder:
+        made = Path(folder)
+        shutil.copyfile(config, made / config.name)
+        with dg.DagsterInstance.from_config(folder) as instance:
+            instance.get_runs(limit=1)
+            instance.all_instigator_state()
+            instance.get_asset_keys()
+        for name in _FOLDERS:
+            (made / name).rename(home / name)
 
 
 @contextmanager

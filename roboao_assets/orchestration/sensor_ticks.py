@@ -18,15 +18,24 @@ _TIMES = ("last_tick_timestamp", "last_tick_start_timestamp", "last_tick_success
 
 
 class ClockWatch:
-    """Notices that the clock of this machine was set back."""
+    """Notices that the clock of this machine was set."""
 
     def __init__(self) -> None:
         self._ahead_s: float | None = None
 
+    def was_set(self) -> bool:
+        """Whether it was, back or forth, since the last look."""
+        step_s = self._step_s()
+        return step_s is not None and abs(step_s) > _TOLERANCE_S
+
     def was_set_back(self) -> bool:
         """Whether it was since the last look; at the first one that cannot be told: True."""
+        step_s = self._step_s()
+        return step_s is None or step_s < -_TOLERANCE_S
+
+    def _step_s(self) -> float | None:
         before, self._ahead_s = self._ahead_s, time.time() - time.monotonic()
-        return before is None or self._ahead_s < before - _TOLERANCE_S
+        return None if before is None else self._ahead_s - before
 
 
 def wake_sensors(instance: dg.DagsterInstance) -> list[str]:

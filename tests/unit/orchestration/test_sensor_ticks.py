@@ -79,6 +79,17 @@ def test_a_clock_that_is_set_back_is_noticed_once(settable_time):
     assert not watch.was_set_back()
 
 
+def test_a_clock_that_is_set_back_or_forth_is_noticed(settable_time):
+    watch = ClockWatch()
+    assert not watch.was_set()
+    for step_s in (HOUR_S, 0.0, -HOUR_S):
+        settable_time(step_s)
+        assert watch.was_set()
+        assert not watch.was_set()
+    settable_time(-HOUR_S + 1.0)
+    assert not watch.was_set(), "a second is nothing"
+
+
 def test_the_queue_wakes_them_when_the_clock_was_set_back(instance, settable_time):
     instance.run_coordinator.get_run_queue_config()
     settable_time(365 * 24 * HOUR_S)
