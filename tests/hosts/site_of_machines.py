@@ -108,10 +108,11 @@ class Site:
 
     def _all_listen(self) -> bool:
         """Are the services there? Active means started; Dagster's take a while to load."""
-        ours = self.archive.ask("ss", "-Htln").split()
-        theirs = self.workers.ask("ss", "-Htln").split()
-        wanted = {f"127.0.0.1:{port}" for port in (3000, 4266, 5006, 9464)}
-        return wanted | {f"{INSIDE[0]}:8786"} <= {*ours} and f"{INSIDE[1]}:42101" in theirs
+        here, there = (m.ask("ss", "-Htln").split() for m in (self.archive, self.workers))
+        wanted = (3000, 4266, 5006, 8786, 9464)
+        return all(any(one.endswith(f":{port}") for one in here) for port in wanted) and any(
+            one.endswith(":42101") for one in there
+        )
 
     def _follow(self, machine: Machine, block: Block) -> None:
         if block.file in STOOD_IN_FOR:
