@@ -194,6 +194,38 @@ def test_a_spoilt_file_is_read_once_and_not_at_every_look(settings, catalogue, s
     assert reduce(settings, name)["bright_star_stack"].succeeded
 
 
+def test_a_file_that_may_be_read_again_is_tried_again(
+    settings, catalogue, small_observations, monkeypatch
+):
+    """A change of rights changes neither size nor time."""
+    name = small_observations[0]
+    path = next(settings.raw_roots[0].glob(f"{NIGHT}/{name}.fits.bz2"))
+    path.write_bytes(path.read_bytes()[:5000])
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda p, how: str(p) != str(path) and access(p, how))
+    for error_type in ("RawDataError", "KnownFailure"):
+        assert reduce(settings, name)["bright_star_stack"].error_type == error_type
+    monkeypatch.undo()
+    assert reduce(settings, name)["bright_star_stack"].error_type == "RawDataError"
+
+
+def test_a_spoilt_file_that_is_removed_is_no_failure_for_ever(settings, catalogue, small_night):
+    spoilt = f"1_spoilt_VIC_Si_o_{NIGHT}_090000.0"
+    path = settings.raw_roots[0] / NIGHT / f"{spoilt}.fits.bz2"
+    path.write_bytes(b"garbage")
+    prepare(settings)
+    assert reduce(settings, spoilt)["bright_star_stack"].status == "failed"
+    assert spoilt in {failure.subject for failure in night_failures(catalogue, NIGHT)}
+    path.unlink()
+    prepare(settings)
+    ended = reduce(settings, spoilt)
+    assert {outcome.status for outcome in ended.values()} == {"skipped"}
+    told = f"the raw file {path.name} is gone: nothing to make"
+    assert {outcome.reason for outcome in ended.values()} == {told}
+    assert night_failures(catalogue, NIGHT) == []
+    assert product(catalogue.observation(spoilt), "bright_star")["status"]["reason"] == told
+
+
 def test_a_failure_that_may_pass_is_asked_for_again_later(
     settings, catalogue, small_observations, monkeypatch
 ):
