@@ -126,7 +126,7 @@ def _running(program: Path, folder: Path) -> Iterator[str]:
             stderr=stream,
         )
     try:
-        yield _url_printed(process, output)
+        yield url_printed(process, output)
     finally:
         process.stdin.close()
         try:
@@ -136,7 +136,7 @@ def _running(program: Path, folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def _url_printed(process: subprocess.Popen, output: Path) -> str:
+def url_printed(process: subprocess.Popen, output: Path) -> str:
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline and process.poll() is None:
         for line in output.read_text(errors="replace").splitlines(keepends=True):

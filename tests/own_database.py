@@ -5,14 +5,14 @@ import subprocess
 from pathlib import Path
 
 from deployment import free_port
-from mongodb_server import STOP_LIMIT_S, _built_ferretdb, _url_printed
+from mongodb_server import STOP_LIMIT_S, built_ferretdb, url_printed
 
 
 class OwnDatabase:
     """FerretDB with its data in `folder`; not started yet."""
 
     def __init__(self, folder: Path):
-        self._program, self._folder = _built_ferretdb(), folder
+        self._program, self._folder = built_ferretdb(), folder
         self._data = folder / "database"
         self._data.mkdir()
         self._address = f"127.0.0.1:{free_port()}"
@@ -33,7 +33,7 @@ class OwnDatabase:
                 stdout=stream,
                 stderr=stream,
             )
-        _url_printed(self._process, output)
+        url_printed(self._process, output)
 
     def send(self, number: signal.Signals) -> None:
         """SIGSTOP and SIGCONT: it hangs, and goes on; it answers nobody in between."""
