@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from deployment import free_port
 
-from roboao_assets.orchestration.home import prepare_dagster_home
+from roboao_assets.orchestration.home import prepare_dagster_home, prepare_storage
 from roboao_assets.storage.catalogue import ObservationQuery, open_catalogue, product
 from roboao_assets.storage.settings import Settings
 
@@ -148,6 +148,7 @@ class Deployment:
         with pytest.MonkeyPatch.context() as here:
             here.setenv("DAGSTER_HOME", str(self.home))
             home = prepare_dagster_home(Settings(archive_root=self.archive))
+            prepare_storage(home)
         return dg.DagsterInstance.from_config(str(home))
 
     def unfinished_runs(self) -> list[dg.DagsterRun]:

@@ -43,15 +43,24 @@ def prepare_dagster_home(settings: Settings) -> Path:
     home = dagster_home(settings)
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
+    if not config.exists():
+        template = resources.files("roboao_assets.orchestration").joinpath("dagster.yaml")
+        write_text_whole(config, template.read_text(encoding="utf-8"))
+    return home
+
+
+def prepare_storage(home: Path) -> None:
+    """Make Dagster's SQLite files in `home`, if its `dagster.yaml` leaves it at those.
+
+    Dagster makes them table by table: what a full disk has left of that, or two that did it at
+    once, passes for whole, and cannot be brought to a later version. Here they are made whole or
+    not at all, and by one at a time.
+    """
+    config = home / "dagster.yaml"
     with (home / _LOCK).open("a") as lock:
-        # A sensor's process and a command may be the first at the same time.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not config.exists():
-            template = resources.files("roboao_assets.orchestration").joinpath("dagster.yaml")
-            write_text_whole(config, template.read_text(encoding="utf-8"))
         if not (home / _FOLDERS[-1]).exists() and not _is_elsewhere(config):
             _make_storage(home, config)
-    return home
 
 
 def _is_elsewhere(config: Path) -> bool:
@@ -61,11 +70,6 @@ def _is_elsewhere(config: Path) -> bool:
 
 
 def _make_storage(home: Path, config: Path) -> None:
-    """Make Dagster's SQLite files whole or not at all.
-
-    Dagster makes them table by table: what a full disk has left of that, or two that did it at
-    once, passes for whole, and cannot be brought to a later version.
-    """
     with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=home) as folder:
         made = Path(folder)
         shutil.copyfile(config, made / config.name)
@@ -87,7 +91,9 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         Its storage cannot be read or written, at the opening or later.
     """
     try:
-        with dg.DagsterInstance.from_config(str(prepare_dagster_home(settings))) as instance:
+        home = prepare_dagster_home(settings)
+        prepare_storage(home)
+        with dg.DagsterInstance.from_config(str(home)) as instance:
             yield instance
     except DBAPIError as error:
         # What SQLAlchemy adds is the statement, over many lines.

@@ -56,7 +56,7 @@ def write_whole(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
         if not _is_full(error):
             raise
         free_mb = shutil.disk_usage(path.parent).free / 1e6
-        reason = f"no room for it on its disk, which has {free_mb:.1f} MB left"
+        reason = f"No space left for it on its disk, which has {free_mb:.1f} MB"
         raise OSError(errno.ENOSPC, reason, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from roboao_assets.orchestration.home import (
     DagsterStorageError,
     open_instance,
     prepare_dagster_home,
+    prepare_storage,
 )
 from roboao_assets.storage.settings import Settings
 
@@ -74,5 +75,5 @@ def test_a_storage_elsewhere_leaves_no_files_here(tmp_path, monkeypatch):
     home.mkdir()
     (home / "dagster.yaml").write_text("storage:\n  sqlite:\n    base_dir: elsewhere\n")
     monkeypatch.setenv("DAGSTER_HOME", str(home))
-    prepare_dagster_home(Settings(archive_root=tmp_path / "archive"))
+    prepare_storage(prepare_dagster_home(Settings(archive_root=tmp_path / "archive")))
     assert sorted(path.name for path in home.iterdir()) == [".making.lock", "dagster.yaml"]

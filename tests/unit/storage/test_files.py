@@ -118,7 +118,7 @@ def test_a_full_disk_is_told_with_the_file_and_the_room(tmp_path, error):
             partial.write_bytes(b"half")
             raise error
 
-    with pytest.raises(OSError, match=r"no room for it .* MB left: '.*a\.fits'") as raised:
+    with pytest.raises(OSError, match=r"No space left for it .* MB: '.*a\.fits'") as raised:
         write_half()
     # By this name such a failure is tried again.
     assert type(raised.value) is OSError
