@@ -99,7 +99,10 @@ class FrameAverager:
         if self._sums is None:
             raise NotEnoughFramesError("there is not one frame to average")
         if not self._counts.any():
-            raise NotEnoughFramesError("not one frame is finite: there is nothing to average")
+            raise NotEnoughFramesError(
+                "not one frame is finite in all of its pixels: there is nothing to average; copy "
+                "the raw files again, or have the pixel that is never a number filled"
+            )
         # Frames that are not finite were taken in as zeros, with a bias level of zero.
         levels = [self.bias[g :: self._groups].sum(dtype=np.float64) for g in range(self._groups)]
         return self._sums, np.array(levels) / np.maximum(self._counts, 1)

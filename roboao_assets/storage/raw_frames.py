@@ -300,7 +300,7 @@ class _Reading:
             if not self._usable:
                 raise RawDataError(
                     f"none of the {self._count} frames of {_names(self.files)} has finite values "
-                    f"in half of its pixels"
+                    f"in half of its pixels; copy it again from the telescope"
                 )
         except _StoppedError:
             pass
