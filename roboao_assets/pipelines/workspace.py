@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from roboao_assets.pipelines.freshness import kept_fingerprint
 from roboao_assets.pipelines.outcome import StageOutcome
 from roboao_assets.science.errors import (
@@ -46,10 +48,17 @@ class Workspace:
 
 @contextmanager
 def open_workspace(settings: Settings) -> Iterator[Workspace]:
-    """Yield the workspace of `settings`; its catalogue is closed afterwards."""
+    """Yield the workspace of `settings`; its catalogue is closed afterwards.
+
+    Meanwhile linear algebra has one thread: with more its sums have another order, and the last
+    bits of a product would tell how many cores had made it.
+    """
     root = place_of(settings.archive_root).absolute()
     root.mkdir(parents=True, exist_ok=True)
-    with open_catalogue(settings.resolved_catalogue_url) as catalogue:
+    with (
+        threadpool_limits(limits=1, user_api="blas"),
+        open_catalogue(settings.resolved_catalogue_url) as catalogue,
+    ):
         ws = Workspace(settings=settings, paths=ArchivePaths(root), catalogue=catalogue)
         try:
             yield ws
