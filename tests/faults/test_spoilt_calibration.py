@@ -58,8 +58,6 @@ def test_spoilt_calibration_files(small_night, unspoilt, ledger, tmp_path):
     site.night()
     told, counts = site.told(), counts_of(site, unspoilt)
     frames = {key: frames_in(site, key) for key in ("dark_0", "flat_Si")}
-    again = site.night()
-    unchanged = counts_of(site, unspoilt)
     for name, _, source, _ in spoilt.values():
         site.put(site.raw / name, source.read_bytes())
     healed = site.night()
@@ -71,8 +69,6 @@ def test_spoilt_calibration_files(small_night, unspoilt, ledger, tmp_path):
         assert re.search(spoilt[fault][3], reason), (fault, told)
     assert len(told) == len(spoilt), told
     assert counts == NOTHING
-    assert again.returncode == 0, again.stdout[-3000:]
-    assert unchanged == counts
     assert healed.returncode == 0, healed.stdout[-3000:]
     assert not site.told()
     assert more == {"dark_0": 2, "flat_Si": 1}
