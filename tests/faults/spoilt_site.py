@@ -85,6 +85,8 @@ class Site:
             "ROBOAO_ARCHIVE_ROOT": str(self.archive),
             "ROBOAO_CATALOGUE_URL": self.catalogue_url,
             "ROBOAO_WORKERS": "2",
+            # Half of a package, which takes half of an observation's time.
+            "ROBOAO_BRIGHT_STAR__SHORT_STACKS": "0",
             "COLUMNS": "400",
         }
         before = self._outside()

@@ -50,7 +50,7 @@ def test_spoilt_calibration_files(small_night, unspoilt, ledger, tmp_path):
             other,
             r"frames of 256 x 256 px uint16, and most files of its kind of 1024 x 1024",
         ),
-        "spoilt flat": (f"flat_0_{tail}", spoil.garbage, flat, r"truncated or damaged, copy it"),
+        "spoilt flat": (f"flat_0_Si_{tail}", spoil.garbage, flat, r"truncated or damaged, copy it"),
         "spoilt seeing file": (f"seeing_{tail}", spoil.truncated, seeing, r"copy it again"),
     }
     for name, make, source, _ in spoilt.values():
@@ -58,8 +58,6 @@ def test_spoilt_calibration_files(small_night, unspoilt, ledger, tmp_path):
     site.night()
     told, counts = site.told(), counts_of(site, unspoilt)
     frames = {key: frames_in(site, key) for key in ("dark_0", "flat_Si")}
-    again = site.night()
-    unchanged = counts_of(site, unspoilt)
     for name, _, source, _ in spoilt.values():
         site.put(site.raw / name, source.read_bytes())
     healed = site.night()
@@ -71,8 +69,6 @@ def test_spoilt_calibration_files(small_night, unspoilt, ledger, tmp_path):
         assert re.search(spoilt[fault][3], reason), (fault, told)
     assert len(told) == len(spoilt), told
     assert counts == NOTHING
-    assert again.returncode == 0, again.stdout[-3000:]
-    assert unchanged == counts
     assert healed.returncode == 0, healed.stdout[-3000:]
     assert not site.told()
     assert more == {"dark_0": 2, "flat_Si": 1}
@@ -158,7 +154,8 @@ def test_what_is_spoilt_on_disk(small_night, unspoilt, small_observations, ledge
 def spoil_the_library(site, before, ledger):
     library = ArchivePaths(site.archive).psf_library
     whole = library.read_bytes()
-    library.write_bytes(whole[: len(whole) * 2 // 3])
+    # Within the frames: what stands behind them, the table, is gone.
+    library.write_bytes(whole[:100_000])
     site.night()
     told, counts = site.told(), counts_of(site, before)
     library.write_bytes(whole)

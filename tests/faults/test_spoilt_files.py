@@ -256,14 +256,12 @@ def test_hostile_names(
 ):
     site = Site(tmp_path / "site", catalogue_url=catalogue_url)
     site.link(small_night)
-    tried = [
-        *hostile_names(site, good),
-        *no_files(site, tmp_path),
-        locked_file(site, good),
-        *on_two_roots(site, small_observations),
-    ]
     is_mongodb = catalogue_url.startswith("mongodb")
-    # How a night is healed does not depend on where the catalogue is.
+    tried = hostile_names(site, good)
+    if not is_mongodb:
+        tried += [*no_files(site, tmp_path), locked_file(site, good)]
+        tried += on_two_roots(site, small_observations)
+    # What a database may refuse is the names; how a night is healed does not depend on it.
     suffix = " (FerretDB)" if is_mongodb else ""
     run_twice(site, tried, unspoilt, ledger, suffix, again=not is_mongodb)
     assert not list(tmp_path.rglob("pwned"))
