@@ -169,7 +169,7 @@ def test_a_night_arrives_and_is_reduced(site, measured):
 
 def log_in(site, name):
     """Return the status of the log-in of a user."""
-    site.outside.run("rm -f cookies", user="astronomer")
+    site.outside.run("rm -f ~/cookies", user="astronomer")
     page = site.curl(f"https://{NAME}/login")
     token = page.partition('name="_xsrf" value="')[2].partition('"')[0]
     fields = {"_xsrf": token, "name": name, "password": PASSWORD, "next": "/"}
@@ -203,7 +203,7 @@ def test_the_astronomer_outside_takes_a_package_home(site):
 
 
 def test_a_stranger_outside_gets_nothing(site):
-    site.outside.run("rm -f cookies", user="astronomer")
+    site.outside.run("rm -f ~/cookies", user="astronomer")
     observation = read_night((site.raw,), NIGHT).observations[0].id
     for path in (
         "/",
