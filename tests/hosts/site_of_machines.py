@@ -111,7 +111,7 @@ class Site:
         here, there = (m.ask("ss", "-Htln").split() for m in (self.archive, self.workers))
         wanted = (3000, 4266, 5006, 8786, 9464)
         return all(any(one.endswith(f":{port}") for one in here) for port in wanted) and any(
-            one.endswith(":42101") for one in there
+            one.endswith(":28101") for one in there
         )
 
     def _follow(self, machine: Machine, block: Block) -> None:

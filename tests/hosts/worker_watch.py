@@ -20,11 +20,19 @@ class Watch:
     def __init__(self, process: subprocess.Popen):
         self.tasks: dict[str, list[str]] = {}
         self._process = process
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         for line in self._process.stdout:
             self.tasks = json.loads(line)
+
+    def end(self) -> None:
+        """End the program, and the reading of what it prints."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        self._process.stdout.close()
 
     def busy(self, night: str) -> int:
         """Return how many observations of a night are with the workers."""
@@ -40,12 +48,11 @@ def watching(enter: list[str], scheduler: str) -> Iterator[Watch]:
         stderr=subprocess.DEVNULL,
         text=True,
     )
+    watch = Watch(process)
     try:
-        yield Watch(process)
+        yield watch
     finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        watch.end()
 
 
 def main() -> None:
