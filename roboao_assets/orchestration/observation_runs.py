@@ -205,7 +205,10 @@ class ObservationRun:
         overdue = {
             key: flight
             for key, flight in self._flights.items()
-            if flight.begun_s is not None and now_s - flight.begun_s > limit_s
+            if flight.begun_s is not None
+            and now_s - flight.begun_s > limit_s
+            # It may have ended while another's worker was restarted, and waits to be collected.
+            and not flight.future.done()
         }
         if not overdue:
             return
