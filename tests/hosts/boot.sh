@@ -55,7 +55,8 @@ if [ ! -e "$root/etc/machine-of-the-tests" ]; then
   rm -rf "$root"/etc/systemd/system/*.wants "$root/etc/machine-id"
   systemctl --root="$root" set-default multi-user.target 2>/dev/null
   touch "$root/etc/machine-id" "$root/etc/machine-of-the-tests"
-  # Nor users that this machine has of the archive.
+  # Nor what this machine has of an archive of its own.
+  rm -rf "$root/var/lib/roboao" "$root/etc/roboao" "$root/etc/ssl/roboao"
   sed -i '/^roboao/d' "$root"/etc/{passwd,shadow,group,gshadow}
 fi
 

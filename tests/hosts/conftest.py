@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from machines import check_this_machine, relocate
+from machines import check_this_machine, clear_leftovers, relocate
 from mongodb_server import built_ferretdb
 from site_of_machines import NIGHT, OTHER_NIGHTS, SCHEDULER, TARGETS, Site
 from worker_watch import watching
@@ -29,6 +29,7 @@ def measured():
 def site(tmp_path_factory) -> Iterator[Site]:
     """The machines, set up as the page says, with nights at the telescope that nobody copied."""
     cgroups = check_this_machine()
+    clear_leftovers(cgroups)
     database = built_ferretdb()
     folder = tmp_path_factory.mktemp("site")
     folder.chmod(0o755)

@@ -58,6 +58,25 @@ def check_this_machine() -> Path:
     return cgroups
 
 
+def clear_leftovers(cgroups: Path) -> None:
+    """Remove the networks and groups of tests that were killed; their processes went with them."""
+    for network in Path("/run/netns").glob("roboao-*-*"):
+        if not Path("/proc", network.name.split("-")[1]).exists():
+            subprocess.run(["ip", "netns", "del", network.name], check=False)
+            _remove_groups(cgroups / network.name)
+
+
+def _remove_groups(cgroup: Path, limit_s: float = 20) -> None:
+    deadline = time.monotonic() + limit_s
+    while cgroup.exists() and time.monotonic() < deadline:
+        for path, _, _ in os.walk(cgroup, topdown=False):
+            try:
+                os.rmdir(path)
+            except OSError:
+                # Its processes are not all gone yet.
+                time.sleep(0.1)
+
+
 def relocate(folder: Path) -> str:
     """Write what must differ in a checkout at /opt/roboao; return the layers, uppermost first.
 
@@ -208,13 +227,7 @@ class Machine:
         """Leave nothing of the machine behind."""
         self.cut_power()
         subprocess.run(["ip", "netns", "del", self.network], check=False)
-        deadline = time.monotonic() + 20
-        while self.cgroup.exists() and time.monotonic() < deadline:
-            for path, _, _ in os.walk(self.cgroup, topdown=False):
-                try:
-                    os.rmdir(path)
-                except OSError:
-                    time.sleep(0.1)
+        _remove_groups(self.cgroup)
         subprocess.run(["umount", self.layers], check=False)
 
 

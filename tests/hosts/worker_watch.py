@@ -4,6 +4,7 @@ As a program, on a machine that reaches the scheduler, it prints that; `watching
 """
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -29,8 +30,8 @@ class Watch:
 
     def end(self) -> None:
         """End the program, and the reading of what it prints."""
-        self._process.kill()
-        self._process.wait()
+        self._process.stdin.close()
+        self._process.wait(30)
         self._reader.join()
         self._process.stdout.close()
 
@@ -44,6 +45,7 @@ def watching(enter: list[str], scheduler: str) -> Iterator[Watch]:
     """Yield a watch over the workers of `scheduler`; `enter` goes before the command."""
     process = subprocess.Popen(
         [*enter, "/opt/roboao/.venv/bin/python", HERE, scheduler],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -55,10 +57,16 @@ def watching(enter: list[str], scheduler: str) -> Iterator[Watch]:
         watch.end()
 
 
+def _end_with_input() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
 def main() -> None:
-    """Print the tasks of each worker, a line a look."""
+    """Print the tasks of each worker, a line a look, until the standard input ends."""
     from distributed import Client
 
+    threading.Thread(target=_end_with_input, daemon=True).start()
     with Client(sys.argv[1], timeout=120, set_as_default=False) as client:
         while True:
             tasks = {worker: [str(k) for k in keys] for worker, keys in client.processing().items()}
